@@ -214,6 +214,8 @@ class CellSpec:
     heating: bool = False
     cooling: bool = False
     weight_sensor: bool = False
+    low: bool = False
+    """Whether a person in a wheelchair reaches it (EN 301 549, 8.3)."""
 
     @property
     def volume_mm3(self) -> int:
@@ -286,6 +288,10 @@ class Reservation:
     """A technician stated that the parcel is still inside: its cell is not freed before `clear`."""
     codes_opened: tuple[Purpose, ...] = ()
     """Which of its two codes have opened the door by a pulse."""
+    accessible: bool = False
+    """It gets a cell within reach of a person in a wheelchair (`CellSpec.low`)."""
+    larger_than: str = ""
+    """The cell that was too small for the parcel, and was exchanged for a larger one; empty: none was."""
 
 
 UnlockStage = Literal["waiting", "reading", "pulsing", "unresolved"]

@@ -36,6 +36,10 @@ TEXTS: dict[str, tuple[str, Any]] = {
         "For how many seconds after the first drop-off call the door can be opened again to drop off.",
         120,
     ),
+    "accessible": (
+        "Whether only a cell within reach of a person in a wheelchair suits; our extension of the API.",
+        False,
+    ),
     "packaging": ("The size of the parcel and what it needs.", None),
     "weight": ("The parcel's weight in grams; 0 if it is not known.", 1500),
     "heating_required": ("Whether the parcel needs a heated cell.", False),
@@ -83,6 +87,7 @@ TEXTS: dict[str, tuple[str, Any]] = {
     "blocked": ("Whether a technician or a maintenance ticket has blocked the cell.", False),
     "faulty": ("Whether a fault keeps the cell out of use.", False),
     "available": ("Whether the cell would be given to a parcel now; absent from older machines.", True),
+    "low": ("Whether a person in a wheelchair reaches the cell; absent from older machines.", True),
     "max_weight": ("The cell's limit in grams; absent from older machines.", 10000),
     # Doors, maintenance, errors
     "reason": ("Why the door is opened, for the log and the webhook.", "customer called support"),

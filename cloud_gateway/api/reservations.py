@@ -62,7 +62,8 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
     async def act(command_ids: CommandIds) -> Body:
         if parts.machines.connected:
             await machine_now(parts, body.machine_id)
-        fields = body.model_dump(mode="json", exclude_none=True)
+        unused = set() if body.accessible else {"accessible"}  # older machines do not know it
+        fields = body.model_dump(mode="json", exclude_none=True, exclude=unused)
         fields |= {"reservation_id": command_ids.reservation_id, "platform": caller.name}
         reply = await _ask_to_reserve(call, body.machine_id, fields, command_ids)
         if reply.reservation is None or reply.reservation.reservation_id != command_ids.reservation_id:

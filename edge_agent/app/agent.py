@@ -172,6 +172,7 @@ class Agent:
         self.screen_feed = ScreenFeed(
             self.loop,
             outside.clock,
+            outside.ids,
             link_up=lambda: self.link.up,
             any_bus=lambda: any(bus.up for bus in buses),
         )

@@ -348,6 +348,9 @@ class CellSection(Section):
     heating: HeatingReference | None = None
     cooling: CoolingReference | None = None
     signal: SignalReference | None = None
+    low: bool = False
+    """Whether a person in a wheelchair reaches the door and the whole inside: 380 to 1,220 mm above the floor
+    (EN 301 549, 8.3). A reservation with `accessible` gets such a cell."""
 
     def channels(self) -> dict[str, ChannelReference | None]:
         """The channel that serves each use of the cell; None if it has none for it."""
@@ -424,6 +427,7 @@ class Settings(Section):
                     heating=cell.heating is not None,
                     cooling=cell.cooling is not None,
                     weight_sensor=cell.scale is not None,
+                    low=cell.low,
                 )
             )
         return specs

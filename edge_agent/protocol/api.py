@@ -126,6 +126,8 @@ class ReserveBody(Body):
     eta_minutes: EtaMinutes | None = None
     grace_period_pickup_in_seconds: GraceSeconds = 120
     grace_period_dropoff_in_seconds: GraceSeconds = 120
+    accessible: Flag = False
+    """Our extension: only a cell within reach of a person in a wheelchair suits."""
 
 
 class OpenDoorBody(Body):
@@ -181,6 +183,8 @@ class CellDetail(CellInformation):
     """Whether a parcel could be given this cell now; None from a machine that does not report it."""
     max_weight: int | None = None
     """The cell's weight limit in grams; None from a machine that does not report it."""
+    low: bool | None = None
+    """Whether a person in a wheelchair reaches the cell; None from a machine that does not report it."""
 
 
 class Machine(Body):

@@ -19,6 +19,7 @@ from edge_agent.statemachine.inputs import (
     Clear,
     EnterCode,
     Input,
+    LargerCell,
     OpenCell,
     Resolve,
     Restore,
@@ -80,6 +81,16 @@ class LocalRequests:
         if answer.refusal is not None:
             who = {"by": actor} if actor else {}
             log.info("entry at the kiosk refused", reason=answer.refusal.message, **who)
+        return answer
+
+    async def larger_cell(self, reservation_id: str) -> Answer:
+        """The person at the kiosk's screen asks for a larger cell for a drop-off; returns the outcome."""
+        key = self._key()
+        asked_ns = self._clock.now().boottime_ns
+        given = LargerCell(key, reservation_id, self._ids.unique("unl"), asked_ns)
+        answer = await self._submit(key, given)
+        if answer.refusal is not None:
+            log.info("larger cell refused", reason=answer.refusal.message, reservation_id=reservation_id)
         return answer
 
     def label_of(self, given: str) -> str:

@@ -122,5 +122,6 @@ class CommandTranslator:
             eta_minutes=command.eta_minutes,
             grace_pickup_s=command.grace_period_pickup_in_seconds,
             grace_dropoff_s=command.grace_period_dropoff_in_seconds,
+            accessible=command.accessible,
             expires_ns=expires_ns,
         )

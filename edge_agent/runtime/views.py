@@ -121,6 +121,7 @@ class Views:
                 "faulty": cell.faulty is not None,
                 "available": allocatable(cell) and attempt_on(state.unlock_attempts, spec.label) is None,
                 "max_weight": spec.max_mass_g,
+                "low": spec.low,
             }
         )
 

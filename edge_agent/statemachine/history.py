@@ -21,6 +21,7 @@ from edge_agent.statemachine.inputs import (
     HistoryCompared,
     HistoryLost,
     Input,
+    LargerCell,
     OpenFor,
     Reserve,
     Restore,
@@ -62,7 +63,7 @@ def refuse_while_in_doubt(builder: StepBuilder, given: Input) -> bool:
     why = ASKING if frozen else WHY
     if isinstance(given, Reserve):
         raise Refusal(Code.NOT_ALLOWED, why)
-    if isinstance(given, OpenFor | Cancel | Abandon):
+    if isinstance(given, OpenFor | LargerCell | Cancel | Abandon):
         if frozen or given.reservation_id not in builder.reservations:
             raise Refusal(Code.NOT_ALLOWED, why)
     elif isinstance(given, EnterCode):

@@ -37,6 +37,8 @@ class Reserve:
     eta_minutes: int | None = None
     grace_pickup_s: int = 120
     grace_dropoff_s: int = 120
+    accessible: bool = False
+    """Only a cell within reach of a person in a wheelchair (`CellSpec.low`) suits."""
     ended: ReservationStatus | None = None
     """The last status of an ended reservation with this id; the loop reads it from the journal."""
     expires_ns: int | None = None
@@ -74,6 +76,23 @@ class EnterCode:
     """CLOCK_BOOTTIME of the entry at the kiosk; None: now."""
     actor: str = ""
     """The credential that was shown in place of the code."""
+
+
+ENTRY_LIFE_NS = 30 * 10**9
+"""How long an entry at the kiosk, or a technician's request, may act: after that the person has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class LargerCell:
+    """The person at the kiosk, whose drop-off has opened a door, asks for a larger cell. `ended`: see
+    `OpenFor`."""
+
+    request_key: str
+    reservation_id: str
+    unlock_id: str
+    asked_ns: int | None = None
+    """CLOCK_BOOTTIME of the request; None: now."""
+    ended: ReservationStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +359,7 @@ AnsweredInput = (
     | OpenFor
     | OpenCell
     | EnterCode
+    | LargerCell
     | Cancel
     | Abandon
     | RequestMaintenance

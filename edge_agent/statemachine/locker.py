@@ -16,12 +16,13 @@ from edge_agent.model import (
     UnlockAttempt,
     parse_qr,
 )
-from edge_agent.statemachine import allocation, climate, conditions, history, observing, weight
+from edge_agent.statemachine import allocation, climate, conditions, history, larger_cell, observing, weight
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.codes import access, guessing
 from edge_agent.statemachine.doors import board_faults, outcome, resolving, unconfirmed, unexpected, unlocking
 from edge_agent.statemachine.inputs import (
+    ENTRY_LIFE_NS,
     Abandon,
     BlockCell,
     Boot,
@@ -38,6 +39,7 @@ from edge_agent.statemachine.inputs import (
     HistoryCompared,
     HistoryLost,
     Input,
+    LargerCell,
     OpenCell,
     OpenFor,
     PulseDone,
@@ -93,6 +95,8 @@ def _dispatch(builder: StepBuilder, given: Input) -> None:
             _open_cell(builder, given)
         case EnterCode():
             _enter_code(builder, given)
+        case LargerCell():
+            larger_cell.give(builder, given)
         case Cancel():
             _end_reservation(builder, given, Trigger.CANCEL)
         case Abandon():
@@ -192,7 +196,7 @@ def _reserve(builder: StepBuilder, given: Reserve) -> None:
         # The id is in use or was used: one of these raises, with the table's reason.
         live_or_over = find_for_command(builder, given.reservation_id, given.ended, Trigger.RESERVE)
         require_rule(builder, live_or_over, Trigger.RESERVE)
-    taken = allocation.allocate(builder, given.packaging)
+    taken = allocation.allocate(builder, given.packaging, accessible=given.accessible)
     drop_off_code, pickup_code = access.choose_codes(builder, given.candidate_codes)
     access.forget_rested(builder)
     for code in (drop_off_code, pickup_code):
@@ -211,6 +215,7 @@ def _reserve(builder: StepBuilder, given: Reserve) -> None:
         eta_minutes=given.eta_minutes,
         grace_pickup_s=given.grace_pickup_s,
         grace_dropoff_s=given.grace_dropoff_s,
+        accessible=given.accessible,
     )
     enter(builder, reservation, given.request_key)
     outcome.take_over(builder, taken.label)
@@ -294,8 +299,6 @@ def _enter_code(builder: StepBuilder, given: EnterCode) -> None:
         builder.answer(given.request_key, refusal=refusal)
 
 
-ENTRY_LIFE_NS = 30 * 10**9
-"""How long an entry at the kiosk, or a technician's request, may act: after that the person has gone."""
 ENDED_AS = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
 
 

@@ -19,6 +19,7 @@ from edge_agent.model import (
 )
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import weight
+from edge_agent.statemachine.doors import contact
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import (
     LIVE,
@@ -37,6 +38,8 @@ from edge_agent.statemachine.transitions import (
 )
 
 NS = 10**9
+LARGER_CELL_S = 60
+"""How long after its door opened for a drop-off a cell may be exchanged for a larger one."""
 FRESH = {
     "opened_since_allocation": False,
     "unlocked_since_allocation": False,
@@ -83,6 +86,10 @@ def holds(guard: Guard, reservation: Reservation, cell: Cell, now: Instant) -> b
         case Guard.ENDS_BY_CLEAR:
             picked_up = reservation.picked_up
             return picked_up is not None and (reservation.held or picked_up.elapsed_ns(now) is None)
+        case Guard.CELL_TOO_SMALL:
+            door_open = cell.door is Door.OPEN and cell.answering and contact.believed_open(cell)
+            first = reservation.dropoff_opened and not reservation.larger_than
+            return first and door_open and within(cell.open_since, LARGER_CELL_S, now)
         case Guard.NEVER_UNLOCKED:
             return not cell.unlocked_since_allocation or (cell.empty is True and not cell.outcome_unknown)
 
@@ -232,9 +239,14 @@ def _end(builder: StepBuilder, reservation: Reservation, rule: Rule) -> None:
 
 
 def give_other_cell(
-    builder: StepBuilder, reservation: Reservation, label: str, trigger: Trigger = Trigger.MOVED
+    builder: StepBuilder,
+    reservation: Reservation,
+    label: str,
+    trigger: Trigger = Trigger.MOVED,
+    **changes: Any,
 ) -> Reservation | None:
-    """Gives a reservation with nothing in its cell the free cell `label` instead; None if it may not move.
+    """Gives a reservation with nothing in its cell the free cell `label` instead, with `changes` to its other
+    fields; None if it may not move.
 
     The old cell awaits inspection unless it is known to be empty and in order.
     """
@@ -247,6 +259,6 @@ def give_other_cell(
     if left.status is not CellStatus.IDLE:
         builder.add_cell_fact(reservation.cell, CellCause.RELEASED)
     cells.change_status(builder, label, CellTrigger.TAKEN, reservation_id=reservation.reservation_id, **FRESH)
-    moved = builder.change_reservation(reservation, cell=label)
+    moved = builder.change_reservation(reservation, cell=label, **changes)
     builder.add_cell_fact(label, CellCause.MOVED, reservation=moved)
     return moved

@@ -51,7 +51,8 @@ def kinds_of(specs: Mapping[str, CellSpec]) -> tuple[tuple[CellSpec, tuple[str, 
     kinds: dict[tuple[object, ...], list[str]] = {}
     for label, spec in specs.items():
         size = (spec.width_mm, spec.height_mm, spec.depth_mm, spec.max_mass_g)
-        kinds.setdefault((*size, spec.heating, spec.cooling, spec.weight_sensor), []).append(label)
+        abilities = (spec.heating, spec.cooling, spec.weight_sensor, spec.low)
+        kinds.setdefault((*size, *abilities), []).append(label)
     return tuple((specs[labels[0]], tuple(labels)) for labels in kinds.values())
 
 

@@ -60,6 +60,7 @@ class Trigger(StrEnum):
     CANCEL = "cancel"
     ABANDON = "abandon"
     OPEN_DOOR = "open-door"
+    LARGER_CELL = "larger cell"
     DROPOFF_OPENED = "door open for a drop-off"
     PICKUP_OPENED = "door open for a pick-up"
     PICKUP_FAILED = "door did not open for a pick-up"
@@ -90,6 +91,7 @@ COMMAND_TRIGGERS = (
     Trigger.CANCEL,
     Trigger.ABANDON,
     Trigger.OPEN_DOOR,
+    Trigger.LARGER_CELL,
 )
 """The triggers that are commands: granted or refused."""
 
@@ -107,6 +109,7 @@ class Guard(StrEnum):
     CELL_NOT_GIVEN_AGAIN = "its cell was not given to anybody else"
     IN_A_WINDOW = "in one of the five windows"
     ENDS_BY_CLEAR = "no clock can tell whether the grace is over, or it was resolved as still inside"
+    CELL_TOO_SMALL = "a drop-off opened its door less than 60 s ago, and no larger cell was given yet"
     NEVER_UNLOCKED = "no pulse for its cell since the allocation, or a scale proves it empty"
 
 
@@ -121,6 +124,7 @@ WHY_NOT: dict[Guard, str] = {
     Guard.CELL_NOT_GIVEN_AGAIN: "its cell was given to another reservation",
     Guard.IN_A_WINDOW: "its cell was given to another reservation",
     Guard.ENDS_BY_CLEAR: "the grace ends by itself",
+    Guard.CELL_TOO_SMALL: "a larger cell is given once, within 60 s after the door opened for the drop-off",
     Guard.NEVER_UNLOCKED: "its cell was unlocked since the allocation",
 }
 """The reason of a refusal when its guard is not met."""
@@ -193,6 +197,12 @@ _RULES: dict[tuple[Phase, Trigger], Rule] = {
     ),
     (Phase.PENDING, Trigger.DROPOFF): Rule(Phase.PENDING),
     (Phase.PENDING, Trigger.OPEN_DOOR): Rule(Phase.PENDING, guard=Guard.IN_A_WINDOW),
+    (Phase.PENDING, Trigger.LARGER_CELL): Rule(
+        Phase.PENDING,
+        guard=Guard.CELL_TOO_SMALL,
+        fact=FactKind.CELL_STATUS_CHANGED,
+        cell=CellTrigger.VACATED,
+    ),
     (Phase.PENDING, Trigger.CANCEL): Rule(
         Phase.CANCELLED,
         guard=Guard.NO_DROPOFF_HAS_DOOR,
@@ -257,6 +267,8 @@ _RULES: dict[tuple[Phase, Trigger], Rule] = {
 _WHY: dict[tuple[Phase, Trigger], str] = {
     (Phase.PENDING, Trigger.PICKUP): "nothing was dropped off yet",
     (Phase.PENDING, Trigger.ABANDON): "nothing was dropped off yet; it can be cancelled",
+    (Phase.DROPPED_OFF, Trigger.LARGER_CELL): "the parcel was dropped off already",
+    (Phase.PICKED_UP, Trigger.LARGER_CELL): "the parcel was picked up already",
     (Phase.DROPPED_OFF, Trigger.CANCEL): "the parcel was dropped off; it can be abandoned",
     (Phase.PICKED_UP, Trigger.DROPOFF): "the parcel was picked up already",
     (Phase.PICKED_UP, Trigger.CANCEL): "the parcel was picked up already",

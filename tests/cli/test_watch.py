@@ -20,7 +20,7 @@ from edge_agent.cli.watch.command import _watch
 from edge_agent.cli.watch.daemon import Daemon
 from edge_agent.cli.watch.dialogs import AskPin, Confirm, Help, Search
 from edge_agent.config.technicians import NAME_HEADER, PIN_HEADER
-from tests.support.wall import screen, shown, until
+from tests.support.screens.wall import screen, shown, until
 from tools.pages.watch.__main__ import FILE
 from tools.pages.watch.picture import picture, transport_of
 from tools.pages.watch.scene import Scene, scene

@@ -76,6 +76,26 @@ def test_an_accepted_open_door_ends_with_an_event_also_when_the_machine_dies(tmp
     at_site(tmp_path, test)
 
 
+def test_an_accessible_reservation_gets_a_cell_within_reach(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        assert site.plant.agent is not None
+        low = {label for label, spec in site.plant.agent.loop.layout.specs.items() if spec.low}
+        made = [await site.reserve(number, accessible=number % 2 == 0) for number in (1, 2)]
+        assert [one["cell"]["description"] in low for one in made] == [False, True]
+        wrong = {
+            "request_id": "reserve-3",
+            "reservation_id": "res_3",
+            "machine_id": "machine_123",
+            "platform_order_id": "o",
+            "packaging": {"width": 200, "height": 100, "depth": 300},
+            "accessible": "yes",
+        }
+        reply = await site.plant.broker.call("reserve", wrong)
+        assert reply["error"]["message"].startswith("accessible: ")
+
+    at_site(tmp_path, test)
+
+
 @pytest.mark.behaviour("reservation-16")
 def test_the_last_window_holds_over_a_restart_and_ends_with_the_next_parcel(tmp_path: Path) -> None:
     async def test(site: Site) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.support.browser import running_browser
+from tests.support.screens.browser import running_browser
 
 
 @pytest.fixture(scope="package")

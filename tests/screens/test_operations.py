@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.support.bench import Bench, running_bench, wait_for
-from tests.support.browser import Watched
+from tests.support.screens.browser import Watched
 
 pytestmark = pytest.mark.long
 

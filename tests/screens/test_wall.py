@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.bench import Bench, running_bench, wait_for
-from tests.support.browser import Watched
+from tests.support.screens.browser import Watched
 
 pytestmark = pytest.mark.long
 SLOW_MS = 30_000

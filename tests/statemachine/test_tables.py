@@ -30,6 +30,7 @@ from edge_agent.statemachine.inputs import (
     AnsweredInput,
     DoorRead,
     Input,
+    LargerCell,
     OpenFor,
     PulseDone,
     Resolve,
@@ -154,9 +155,16 @@ def test_every_command_in_every_situation(situation: Situation, command: Trigger
             command is Trigger.OPEN_DOOR
         )
         return
-    assert not done.effects
     assert done.facts[0].kind is entry.fact
     assert core.state.cells[LABEL].status is cell_after(before, entry.cell)
+    if command is Trigger.LARGER_CELL:
+        assert isinstance(given, LargerCell)
+        (effect,) = done.effects
+        assert isinstance(effect, ReadDoor)
+        assert (effect.unlock_id, effect.cell) == (given.unlock_id, "C01")
+        assert (core.live(reservation).cell, core.live(reservation).status) == ("C01", STATUS[entry.to])
+        return
+    assert not done.effects
     (answer,) = done.answers
     assert answer.reservation is not None
     assert answer.reservation.status is STATUS[entry.to]

@@ -87,6 +87,7 @@ CELL_OF_ALL: dict[str, Any] = {
     "faulty": flag,
     "available?": flag,
     "max_weight?": integer,
+    "low?": flag,
 }
 
 MACHINE: dict[str, Any] = {

@@ -14,7 +14,7 @@ from edge_agent.cli.watch.app import Tile, WatchApp
 from edge_agent.cli.watch.daemon import Daemon
 from edge_agent.cli.watch.dialogs import Confirm
 from tests.support.bench import Bench, running_bench
-from tests.support.wall import screen, shown, until
+from tests.support.screens.wall import screen, shown, until
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from edge_agent.console.screen.results import result_of
+from edge_agent.console.screen.sessions import KioskSessions
 from edge_agent.model import Cell, Door
 from edge_agent.runtime.clock import Clock
+from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.statemachine.codes.guessing import rest_left_ns
 from edge_agent.statemachine.history import FROZEN, LOST
+from edge_agent.statemachine.larger_cell import offer_left_s
 from edge_agent.statemachine.outputs import Answer
 
 PAGES_MAX = 4
@@ -35,13 +38,20 @@ class ScreenFeed:
     """Passes what may be shown to every connected page. Costs nothing while no page is connected."""
 
     def __init__(
-        self, loop: LockerLoop, clock: Clock, *, link_up: Callable[[], bool], any_bus: Callable[[], bool]
+        self,
+        loop: LockerLoop,
+        clock: Clock,
+        ids: Ids,
+        *,
+        link_up: Callable[[], bool],
+        any_bus: Callable[[], bool],
     ) -> None:
         """`link_up`: whether the broker is connected. `any_bus`: whether any bus has its port."""
         self._loop = loop
         self._clock = clock
         self._link_up = link_up
         self._any_bus = any_bus
+        self._sessions = KioskSessions(ids)
         self._pages: dict[Page, None] = {}
         self._changed = asyncio.Event()
 
@@ -59,8 +69,27 @@ class ScreenFeed:
         return answer
 
     def result(self, answer: Answer) -> dict[str, Any]:
-        """What became of an entry, see `result_of`."""
-        return result_of(answer, self._clock.now())
+        """What became of an entry, see `result_of`.
+
+        While a larger cell can be had, `larger` has the `session` that asks for it and the `seconds` left.
+        """
+        now = self._clock.now()
+        result = result_of(answer, now)
+        if answer.reservation is not None and answer.refusal is None:
+            reservation_id, loop = answer.reservation.reservation_id, self._loop
+            left_s = offer_left_s(loop.state, loop.layout, reservation_id, now)
+            if left_s > 0:
+                session = self._sessions.begin(reservation_id, now.boottime_ns + left_s * 10**9)
+                result["larger"] = {"session": session, "seconds": left_s}
+        return result
+
+    async def larger_cell(self, session: str, ask: Callable[[str], Awaitable[Answer]]) -> dict[str, Any]:
+        """Asks for a larger cell by `ask`, for the reservation of a session; the result is that of an entry.
+        `too_late`: there is no such session, or no longer."""
+        reservation_id = self._sessions.reservation_of(session, self._clock.now().boottime_ns)
+        if reservation_id is None:
+            return {"result": "too_late"}
+        return self.result(await ask(reservation_id))
 
     def cabinet(self) -> list[dict[str, Any]]:
         """The cells in the order of the configuration: label, width and height inside in millimetres."""

@@ -17,6 +17,7 @@ REASONS = {
     "WRONG_DOOR": "wrong_door",
     "LOCK_COOLS_DOWN": "cools_down",
     "HISTORY_UNKNOWN": "call_for_help",
+    "NO_LARGER_CELL": "no_larger_cell",
 }
 """The `result` for each reason of a refusal."""
 CODES = {Code.EXPIRED: "too_late", Code.OFFLINE: "try_again"}

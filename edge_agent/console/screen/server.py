@@ -1,4 +1,4 @@
-"""The screen's server: the page, its files, a stream, and `POST /code`. Anything else is refused.
+"""The screen's server: the page, its files, a stream, `POST /code` and `POST /larger-cell`, no more.
 
 It listens on 127.0.0.1 only. A web page of another host must not reach it through the browser either: the
 Host header has to be our own (no DNS rebinding), and an entry has to come from our own page as JSON.
@@ -12,9 +12,10 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from html import escape
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
 
+from pydantic import Field
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -30,7 +31,7 @@ from edge_agent.console.loopback import serve_on_loopback
 from edge_agent.console.screen.feed import ScreenFeed
 from edge_agent.console.streams import read_body
 from edge_agent.errors import Refusal
-from edge_agent.protocol.api import rpc_status
+from edge_agent.protocol.api import Body, rpc_status
 from edge_agent.runtime.local_requests import LocalRequests
 
 HOST = "127.0.0.1"
@@ -59,6 +60,12 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+class SessionBody(Body):
+    """The session of a drop-off that was opened at the screen."""
+
+    session: Annotated[str, Field(strict=True, min_length=1, max_length=64)]
 
 
 class SameOriginMiddleware:
@@ -157,6 +164,10 @@ def create_screen(local: LocalRequests, feed: ScreenFeed, section: ScreenSection
         body = await read_body(request, CodeBody, LONGEST_ENTRY)
         return JSONResponse(feed.result(await local.enter_code(body.text)))
 
+    async def larger_cell(request: Request) -> Response:
+        body = await read_body(request, SessionBody, LONGEST_ENTRY)
+        return JSONResponse(await feed.larger_cell(body.session, local.larger_cell))
+
     async def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
         return JSONResponse(rpc_status(error), 400)
@@ -166,6 +177,7 @@ def create_screen(local: LocalRequests, feed: ScreenFeed, section: ScreenSection
             Route("/", page),
             Route("/stream", stream),
             Route("/code", code, methods=["POST"]),
+            Route("/larger-cell", larger_cell, methods=["POST"]),
             Route("/static/{name}", partial(_file, "static")),
             Route("/messages/{name}", partial(_file, "messages")),
         ],

@@ -298,7 +298,7 @@ def _try_other_cell(
     ):
         return False
     try:
-        target = allocation.allocate(builder, reservation.packaging)
+        target = allocation.allocate_for(builder, reservation)
     except Refusal:
         return False
     moved = give_other_cell(builder, reservation, target.label, trigger)

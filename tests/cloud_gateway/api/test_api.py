@@ -281,6 +281,14 @@ async def test_pages_tokens_and_filters_of_the_list(tmp_path: Path, broker: Brok
             assert response.json()["message"].startswith(query.split("=")[0])
 
 
+async def test_an_accessible_reservation_is_passed_on(tmp_path: Path, broker: Broker) -> None:
+    async with bench(tmp_path, broker.port) as (gateway, peer):
+        for accessible in (True, False):
+            body = {**RESERVE, "accessible": accessible}
+            assert (await gateway.post("/reservations", body)).status_code == 200
+        assert [command.body.get("accessible") for command in peer.commands] == [True, None]
+
+
 async def test_bad_bodies_name_the_field(tmp_path: Path, broker: Broker) -> None:
     packaging = RESERVE["packaging"]
     assert isinstance(packaging, dict)
@@ -293,6 +301,7 @@ async def test_bad_bodies_name_the_field(tmp_path: Path, broker: Broker) -> None
         ({**RESERVE, "webhook_url": "http://example.org/"}, "webhook_url"),
         ({**RESERVE, "eta_minutes": 10_081}, "eta_minutes"),
         ({**RESERVE, "grace_period_pickup_in_seconds": -1}, "grace_period_pickup_in_seconds"),
+        ({**RESERVE, "accessible": "yes"}, "accessible"),
         ({}, "machine_id"),
         ([], "body"),
     ]

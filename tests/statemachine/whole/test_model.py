@@ -33,6 +33,7 @@ from edge_agent.statemachine.inputs import (
     EnterCode,
     HandCheck,
     Input,
+    LargerCell,
     OpenCell,
     OpenFor,
     PulseDone,
@@ -184,6 +185,21 @@ class Lives(Compared):
         made_ns = self.core.now.boottime_ns - age_s * 10**9
         given = EnterCode(key, text, uid, entered_ns=made_ns)
         self.play(given, lambda: self.model.enter_code(key, text, uid, made_ns))
+
+    @rule(which=some, waits_s=st.sampled_from([0, 0, 5, 59, 61]), closes=usually)
+    def larger(self, which: int, waits_s: int, closes: bool) -> None:
+        """A person whose parcel does not go into the open cell asks for a larger one."""
+        parcel = self.pick(which)
+        if parcel.status is S.PENDING and not parcel.over and not parcel.dropping:
+            self.opens(self.ask(parcel, Purpose.DROPOFF, 30) or "", False, False)
+        self.core.now = later(self.core.now, waits_s)
+        key, uid = self.core.key(), self.uid()
+        given = LargerCell(key, parcel.rid, uid, ended=self.ended(parcel))
+        small = parcel.cell
+        if self.play(given, lambda: self.model.larger_cell(key, parcel.rid, uid)):
+            self.opens(uid, closes, False)
+            if closes:
+                self.shut(small)
 
     @rule(which=some, abandon=st.booleans())
     def give_up(self, which: int, abandon: bool) -> None:

@@ -28,6 +28,7 @@ from edge_agent.statemachine.inputs import (
     HistoryCompared,
     HistoryLost,
     Input,
+    LargerCell,
     OpenCell,
     PulseDone,
     RequestMaintenance,
@@ -61,6 +62,8 @@ def asked(core: Core, reservation: Reservation, command: Trigger) -> Input:
     if command is Trigger.RESERVE:
         codes = tuple(f"{n}" for n in range(7000, 7010))
         return Reserve(core.key(), rid, "p", "o", SMALL, codes, ended=over)
+    if command is Trigger.LARGER_CELL:
+        return LargerCell(core.key(), rid, "unl-larger", ended=over)
     if command is Trigger.CANCEL:
         return replace(core.cancel(reservation), ended=over)
     if command is Trigger.ABANDON:

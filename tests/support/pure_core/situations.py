@@ -194,6 +194,7 @@ _MINE = {G.CELL_NOT_GIVEN_AGAIN, G.IN_A_WINDOW}
 _EMPTY = {G.NEVER_OPENED, G.NEVER_UNLOCKED}
 _FRESH = {G.NO_DROPOFF_HAS_DOOR, G.NO_DROPOFF_YET, G.DOOR_SEEN_CLOSED, *_EMPTY, *_MINE}
 _IN = {G.NO_DROPOFF_HAS_DOOR, G.DOOR_SEEN_CLOSED, *_MINE}
+_PUTTING_IN = {G.DROPOFF_HAS_DOOR, *_MINE}
 _EARLY = {G.WITHIN_DROPOFF_GRACE}
 _TAKING = {G.WITHIN_DROPOFF_GRACE, G.WITHIN_PICKUP_GRACE}
 _SHUT = {G.DOOR_SEEN_CLOSED}
@@ -212,9 +213,10 @@ SITUATIONS = tuple(
         (P.PENDING, "drop-off lapsed", lapsed, _FRESH - {G.NO_DROPOFF_YET} | _EARLY),
         (P.PENDING, "drop-off lapsed long ago", later(lapsed), _FRESH - {G.NO_DROPOFF_YET}),
         (P.PENDING, "drop-off in doubt", doubtful, _FRESH - {G.NO_DROPOFF_YET} - _EMPTY | _EARLY),
-        (P.PENDING, "dropping off", dropping_off, {G.DROPOFF_HAS_DOOR, *_MINE} | _EARLY),
-        (P.PENDING, "dropping off for long", later(dropping_off), {G.DROPOFF_HAS_DOOR, *_MINE}),
-        (P.PENDING, "dropping off, no clock", no_clock(dropping_off), {G.DROPOFF_HAS_DOOR, *_MINE}),
+        (P.PENDING, "dropping off", dropping_off, {G.CELL_TOO_SMALL, *_PUTTING_IN} | _EARLY),
+        (P.PENDING, "dropping off for a minute", later(dropping_off, 61), _PUTTING_IN | _EARLY),
+        (P.PENDING, "dropping off for long", later(dropping_off), _PUTTING_IN),
+        (P.PENDING, "dropping off, no clock", no_clock(dropping_off), _PUTTING_IN | {G.CELL_TOO_SMALL}),
         (P.DROPPED_OFF, "in grace", dropped_off, _IN | _EARLY),
         (P.DROPPED_OFF, "after grace", later(dropped_off), _IN),
         (P.DROPPED_OFF, "door open", reopened, _IN - _SHUT | _EARLY),

@@ -71,5 +71,6 @@ def parcel(reservation: Reservation, *, over: bool) -> Parcel:
         grace_unknown=reservation.grace_unknown,
         to_weigh=reservation.to_be_weighed,
         held=reservation.held,
+        too_small=reservation.larger_than,
         codes_used=set(reservation.codes_opened),
     )

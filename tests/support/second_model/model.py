@@ -31,6 +31,7 @@ from tests.support.second_model.parcels import (
     Refused,
     Standing,
     elapsed_ns,
+    has_more_room,
     within,
 )
 
@@ -127,8 +128,8 @@ class Locker(ABC):
         if self.working(label):
             raise Refused(NOT_NOW)
 
-    def best_cell(self, size: Packaging) -> str:
-        """The cell that a parcel gets."""
+    def best_cell(self, size: Packaging, too_small: str = "") -> str:
+        """The cell that a parcel gets; a larger one than the cell `too_small`."""
 
         def fits(spec: CellSpec) -> bool:
             across, along = sorted((size.width_mm, size.depth_mm))
@@ -136,6 +137,7 @@ class Locker(ABC):
             warm = spec.heating or not size.heating_required
             cold = spec.cooling or not size.cooling_required
             goes_in = across <= room[0] and along <= room[1] and size.height_mm <= spec.height_mm
+            goes_in = goes_in and (not too_small or has_more_room(spec, self.places[too_small].spec))
             return goes_in and size.mass_g <= spec.max_mass_g and warm and cold
 
         def rank(label: str) -> tuple[int, int, int, str]:

@@ -6,7 +6,16 @@ from edge_agent.model import CellStatus as Use
 from edge_agent.model import Door, Instant, Purpose
 from edge_agent.model import ReservationStatus as S
 from tests.support.second_model.model import Locker
-from tests.support.second_model.parcels import SECOND, Attempt, Parcel, Place, elapsed_ns
+from tests.support.second_model.parcels import (
+    NOT_NOW,
+    SECOND,
+    Attempt,
+    Parcel,
+    Place,
+    Refused,
+    elapsed_ns,
+    within,
+)
 
 
 class Cells(Locker):
@@ -23,6 +32,31 @@ class Cells(Locker):
         if place.use is Use.IDLE:
             place.awaits, place.inspect_unless_empty = Use.AWAITING_INSPECTION, True
             self.add_cell_fact(label, "OPENED")
+
+    def larger_cell(self, key: str, rid: str, uid: str) -> None:
+        """The door stands open for a drop-off, and the parcel does not go in."""
+        parcel = self.find(rid)
+        old = self.places[parcel.cell]
+        opened = old.opened_by_machine and not old.contact_doubted and old.answering
+        stands_open = opened and old.door is Door.OPEN and within(old.open_since, 60, self.now)
+        if parcel.over or self.working(parcel.cell) or self.stands("WRONG_DOOR", parcel.cell):
+            raise Refused(NOT_NOW)
+        if parcel.status is not S.PENDING or not parcel.dropping or parcel.too_small or not stands_open:
+            raise Refused(NOT_NOW)
+        small = parcel.cell
+        label = self.best_cell(parcel.size, small)
+        for name in ("EMPTY_DROPOFF", "WEIGHT_CHANGED"):
+            self.alarm(name, small, on=False)
+        self.forget_use(old)
+        old.holder, old.awaited, old.awaits = None, None, Use.AWAITING_INSPECTION
+        old.inspect_unless_empty = True
+        self.add_cell_fact(small, "RELEASED")
+        self.take_cell(label, parcel)
+        parcel.dropping, parcel.to_weigh, parcel.too_small = False, False, small
+        self.add_cell_fact(label, "MOVED")
+        self.accept(
+            Attempt(uid, key, parcel, Purpose.DROPOFF, True, self.now.boottime_ns + 30 * SECOND, label)
+        )
 
     def fault(self, label: str, alarm: str) -> None:
         """Takes a cell out of allocation and requests maintenance once."""

@@ -152,7 +152,7 @@ class Doors(Cells):
         if t.purpose is not Purpose.DROPOFF or not empty or t.moves >= MOVES or self.expired(t):
             return False
         try:
-            label = self.best_cell(parcel.size)
+            label = self.best_cell(parcel.size, parcel.too_small)
         except Refused:
             return False
         known_empty = not old.outcome_unknown and (not old.opened or old.empty is True)

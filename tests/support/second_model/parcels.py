@@ -48,6 +48,8 @@ class Parcel:
     """The door was closed after a drop-off, and the scale has not reported yet."""
     held: bool = False
     """A technician resolved it as still inside."""
+    too_small: str = ""
+    """The cell that was exchanged for a larger one."""
     codes_used: set[Purpose] = field(default_factory=set)
     """Purposes whose code has opened the door once, and forgave wrong entries."""
 
@@ -193,6 +195,14 @@ def elapsed_ns(then: Instant, now: Instant) -> int | None:
     if then.boot_id == now.boot_id:
         return now.boottime_ns - then.boottime_ns
     return max(0, round((now.wall_s - then.wall_s) * 1e9)) if then.synced and now.synced else None
+
+
+def has_more_room(one: CellSpec, other: CellSpec) -> bool:
+    """Whether everything that goes into the other cell goes into this one, which is not of the same size."""
+    floors = [sorted((spec.width_mm, spec.depth_mm)) for spec in (one, other)]
+    (narrow, long), (other_narrow, other_long) = floors
+    roomy = narrow >= other_narrow and long >= other_long and one.height_mm >= other.height_mm
+    return roomy and (floors[0] != floors[1] or one.height_mm > other.height_mm)
 
 
 def within(since: Instant | None, seconds: int, now: Instant) -> bool:

@@ -1,4 +1,4 @@
-// What the daemon reports, and the only thing that is sent to it: an entry.
+// What the daemon reports, and what is sent to it: an entry, or the request for a larger cell.
 
 const SILENT_MS = 10_000; // the daemon beats every 3 s
 const RETRY_MS = 1_000;
@@ -50,12 +50,17 @@ export function restLeft(way) {
 }
 
 // Sends an entry and returns what became of it.
-export async function enter(text) {
+export const enter = (text) => post("/code", { text });
+
+// Asks for a larger cell; `session` came with the result of the entry that opened the door.
+export const largerCell = (session) => post("/larger-cell", { session });
+
+async function post(path, body) {
   try {
-    const answer = await fetch("/code", {
+    const answer = await fetch(path, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ text }),
+      body: JSON.stringify(body),
       signal: AbortSignal.timeout(ENTRY_MS),
     });
     return answer.ok ? await answer.json() : { result: "try_again" };

@@ -2,7 +2,7 @@
 // longer than until the page is back at the start.
 
 import { draw, placeOf } from "./cabinet.js";
-import { enter, follow, locker, restLeft } from "./daemon.js";
+import { enter, follow, largerCell, locker, restLeft } from "./daemon.js";
 import { guard } from "./guard.js";
 import { LANGUAGES, choose, chosen, clockTime, loadWords, nameOf, say } from "./words.js";
 
@@ -72,13 +72,28 @@ async function send(text) {
   take(await enter(text), text);
 }
 
+// The parcel does not fit. If no other door opens, the page stays with the one that is open.
+async function exchange() {
+  const before = view;
+  show({ name: "opening", larger: true });
+  const answer = await largerCell(before.larger.session);
+  if (answer.result === "opened") return take(answer, before.text);
+  const unmoved = ["no_larger_cell", "too_late", "try_again", "busy"].includes(answer.result);
+  if (!unmoved) return take(answer, before.text);
+  const larger = answer.result === "no_larger_cell" || answer.result === "too_late" ? null : before.larger;
+  show({ ...before, larger, refused: true });
+  return stateChanged();
+}
+
 // What became of an entry; `text` is the entry if it was made on this page.
 function take(answer, text = null) {
   const { result, cell = null } = answer;
   if (result === "under_way") show({ name: "opening" });
   else if (result === "opened") {
     const grace = performance.now() + 1000 * (answer.grace_s ?? 0);
-    show({ name: "opened", cell, purpose: answer.purpose ?? "", grace, text, seenOpen: false });
+    const { session, seconds = 0 } = answer.larger ?? {};
+    const larger = session ? { session, until: performance.now() + 1000 * seconds } : null;
+    show({ name: "opened", cell, purpose: answer.purpose ?? "", grace, text, larger, seenOpen: false });
     stateChanged();
   } else if (result === "not_valid") {
     show({ name: "start" });
@@ -128,12 +143,14 @@ function openedPage() {
     return { title: "trouble.title", text: "trouble.text", more, values, help: true, again, actions: ["done"], tone: "bad" };
   }
   if (view.name === "closed") return { title: "closed.title", text: `closed.${name}`, more, values, again, actions: ["done"], tone: "good" };
-  return { title: "opened.title", text: `opened.${name}`, more, values, actions: ["trouble", "done"], tone: "good" };
+  if (view.refused) return { title: "opened.title", text: "larger.none", values, help: true, actions: ["done"], tone: "bad" };
+  const larger = view.larger && performance.now() < view.larger.until && locker.up ? ["larger"] : [];
+  return { title: "opened.title", text: `opened.${name}`, more, values, actions: [...larger, "trouble", "done"], tone: "good" };
 }
 
 function page() {
   if (view.name === "start") return startPage();
-  if (view.name === "opening") return { title: "opening.title", text: "opening.text" };
+  if (view.name === "opening") return { title: "opening.title", text: view.larger ? "opening.larger" : "opening.text" };
   if (["opened", "closed", "trouble"].includes(view.name)) return openedPage();
   const values = { cell: view.cell, time: clockTime((view.until - performance.now()) / 1000) };
   const waits = view.until > performance.now();
@@ -146,6 +163,7 @@ function page() {
 const ACTS = {
   again: () => send(view.text),
   retry: () => send(view.text),
+  larger: exchange,
   trouble: () => show({ ...view, name: "trouble" }),
   done: toStart,
   start: toStart,
@@ -183,7 +201,7 @@ function drawActions(names) {
       const button = document.createElement("button");
       button.type = "button";
       button.dataset.act = name;
-      if (name !== "trouble") button.className = names.indexOf(name) === 0 || name === "done" ? "main" : "";
+      if (!["trouble", "larger"].includes(name)) button.className = names.indexOf(name) === 0 || name === "done" ? "main" : "";
       button.textContent = say(`action.${name}`);
       button.onclick = ACTS[name];
       return button;

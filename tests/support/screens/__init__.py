@@ -1,0 +1,1 @@
+"""Pages in a real browser, and the people in front of them."""
