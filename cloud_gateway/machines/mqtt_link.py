@@ -136,18 +136,20 @@ class MqttLink:
                 expiry_s=expiry_s,
                 user=tuple(user),
             )
-            if not self.client.publish(message, functools.partial(self._answered, room, command.correlation)):
+            if not self.client.publish(
+                message, functools.partial(self._take_puback, room, command.correlation)
+            ):
                 raise LinkFault("the connection ended")
         except BaseException:
             room.release()
             raise
 
-    def _answered(self, room: asyncio.Semaphore, correlation: bytes, answer: Puback) -> None:
+    def _take_puback(self, room: asyncio.Semaphore, correlation: bytes, puback: Puback) -> None:
         room.release()
         # No client subscribes to the topic: the machine's session has expired, and it will never get this
         # command.
-        if self._listener is not None and (not answer.accepted or answer.without_subscribers):
-            self._listener.refused_by_broker(correlation, answer.reason)
+        if self._listener is not None and (not puback.accepted or puback.without_subscribers):
+            self._listener.refused_by_broker(correlation, puback.reason)
 
     # The following are called by the client (`ClientListener`).
 

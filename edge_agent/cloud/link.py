@@ -44,8 +44,8 @@ STEADY_S = 10.0
 """A connection that was up for this long counts as steady: the next pause is short again."""
 CONNECT_TIMEOUT_S = 10.0
 """For the TCP connection, and again from the broker's acceptance to its answer to our subscription."""
-RECEIPTS_DELAY_S = 0.004
-"""The event loop takes receipts this long after the first one: many together cost little more than one."""
+PUBACK_DELAY_S = 0.004
+"""The event loop takes PUBACKs this long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
 THREAD_SILENT_S, CONNECTING_SILENT_S = 30.0, 180.0
 """After this time without a turn of its loop the library's thread counts as hanging. While connected it makes
@@ -102,7 +102,7 @@ class MqttLink:
             if fitting is not None:
                 self.client.publish(fitting)
         elif fitting is not None:
-            self.client.publish(fitting, lambda answer: on_acknowledged(answer.accepted))
+            self.client.publish(fitting, lambda puback: on_acknowledged(puback.accepted))
         else:
             on_acknowledged(False)
 
@@ -224,7 +224,7 @@ def _bounds() -> Bounds:
         connect_s=CONNECT_TIMEOUT_S,
         subscribe_s=CONNECT_TIMEOUT_S,
         steady_s=STEADY_S,
-        receipts_delay_s=RECEIPTS_DELAY_S,
+        puback_delay_s=PUBACK_DELAY_S,
         inbound=InboundLimits(RECEIVE_MAXIMUM, LONGEST_PACKET_BYTES, MOST_WAITING_MESSAGES),
     )
 

@@ -78,7 +78,7 @@ class Publisher:
         self._refused: asyncio.TimerHandle | None = None
         self._refusal_reported = False
         self._replies: dict[int, tuple[float, Message]] = {}
-        """Replies that wait for the broker's answer, by number: when each expires, and the message."""
+        """Replies that wait for the broker's PUBACK, by number: when each expires, and the message."""
         self._numbers = itertools.count()
         self._last_machine = ""
         """The body of `state/machine` as last published."""
@@ -100,7 +100,7 @@ class Publisher:
         ]
 
     def reply(self, topic: str, correlation: bytes | None, body: str) -> None:
-        """Sends a command's reply; keeps it until the broker has answered, at most for `REPLY_LIFE_S`.
+        """Sends a command's reply; keeps it until the broker has acknowledged it, at most for `REPLY_LIFE_S`.
 
         The change that the command made to the machine's state is published first, so that a caller that has
         the reply and reads the state sees its effect.
@@ -125,10 +125,10 @@ class Publisher:
     def _send_reply(self, number: int) -> None:
         _, message = self._replies[number]
 
-        def answered(_accepted: bool) -> None:
+        def forget(_accepted: bool) -> None:
             self._replies.pop(number, None)
 
-        self._link.publish(message, answered)
+        self._link.publish(message, forget)
 
     def link_is_up(self) -> None:
         """Publishes what the broker may not have: events, state, replies and the digest."""
@@ -179,7 +179,7 @@ class Publisher:
             self._event_turns += 1
             await self._wake.wait()
             self._wake.clear()
-            self._handle_receipts()
+            self._handle_pubacks()
             try:
                 self._fill_queue()
             except StorageFault as fault:
@@ -187,8 +187,8 @@ class Publisher:
                 await asyncio.sleep(STORAGE_RETRY_S)
                 self._wake.set()
 
-    def _handle_receipts(self) -> None:
-        """Handles the broker's receipts for the events in the queue since the last call."""
+    def _handle_pubacks(self) -> None:
+        """Handles the broker's PUBACKs for the events in the queue since the last call."""
         if self._event_queue.refused:
             self._pause_after_refusal()
         elif self._record_progress() and self._refusal_reported:
@@ -250,7 +250,7 @@ class Publisher:
         self.publish_digest()
 
     def _discard_queue(self) -> None:
-        """Discards the queue; receipts for events that were sent from it no longer count."""
+        """Discards the queue; PUBACKs for events that were sent from it no longer count."""
         self._record_progress()
         self._event_queue = self._new_queue()
         self._link.send_events(self._event_queue)

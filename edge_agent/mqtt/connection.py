@@ -17,7 +17,7 @@ from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message, OnPuback, Received
 from edge_agent.mqtt.packets import puback_of, received_of
 from edge_agent.mqtt.receive_queue import ReceiveQueue
-from edge_agent.mqtt.send_window import ReceiptWatch, SendWindow
+from edge_agent.mqtt.send_window import PubackWatch, SendWindow
 from edge_agent.mqtt.settings import Bounds, LinkSettings, NewCredentials, Traffic
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ class Connection:
     """One attempt and its connection: the library's client, the window that sends, the queue that receives.
     The object is discarded when the connection ends.
 
-    The library's thread only hands what it reports over to the event loop; when a receipt (PUBACK) arrives,
+    The library's thread only hands what it reports over to the event loop; when a PUBACK arrives,
     it also sends the next message.
     """
 
@@ -54,7 +54,7 @@ class Connection:
         self._up_since_s: float | None = None
         self._send_window: SendWindow | None = None
         self._fault = LinkFault("")
-        self._receipt_watch = ReceiptWatch(settings.check_s)
+        self._puback_watch = PubackWatch(settings.check_s)
         waiting = None if bounds.inbound is None else bounds.inbound.waiting
         self._receive_queue: ReceiveQueue[LibraryMessage] = ReceiveQueue(
             self._received, waiting, bounds.burst
@@ -100,7 +100,7 @@ class Connection:
             if not self.library.alive:
                 raise LinkFault("the library's thread died")
             if self._send_window is not None:
-                self._receipt_watch.check(self._send_window.receipt_count)
+                self._puback_watch.check(self._send_window.puback_count)
             check()
         raise self._fault
 
@@ -144,19 +144,19 @@ class Connection:
         """See `LibraryEvents`."""
         self._receive_queue.put(message)
 
-    def answered(self, packet_id: int, reason: object, accepted: bool) -> None:
-        """See `LibraryEvents`. The receipt frees its place in the window at once and is reported on the event
+    def puback_arrived(self, packet_id: int, reason: object, accepted: bool) -> None:
+        """See `LibraryEvents`. The PUBACK frees its place in the window at once and is reported on the event
         loop."""
         if self._send_window is not None:
-            self._send_window.receipt(packet_id, reason, accepted)
+            self._send_window.puback_arrived(packet_id, reason, accepted)
 
     def connection_lost(self, fault: LinkFault) -> None:
         """See `LibraryEvents`."""
         self._hand_over(self._gone, fault)
 
     def _wake(self) -> None:
-        """Receipts wait: the event loop takes them after `receipts_delay_s`."""
-        self._hand_over(self._loop.call_later, self._bounds.receipts_delay_s, self._take_receipts)
+        """PUBACKs wait: the event loop takes them after `puback_delay_s`."""
+        self._hand_over(self._loop.call_later, self._bounds.puback_delay_s, self._take_pubacks)
 
     def _hand_over(self, function: Callable[..., object], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has been closed: there is no receiver any more
@@ -214,10 +214,10 @@ class Connection:
             return
         self._listener.received(received)
 
-    def _take_receipts(self) -> None:
+    def _take_pubacks(self) -> None:
         if self._send_window is None or self._over.is_set():
             return
-        for on_puback, reason, accepted in self._send_window.take_receipts():
+        for on_puback, reason, accepted in self._send_window.take_pubacks():
             if on_puback is not None:
                 on_puback(puback_of(reason, accepted))
             elif not accepted:

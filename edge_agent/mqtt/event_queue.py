@@ -1,5 +1,5 @@
 """Events on their way to the broker: the event loop adds them by the page, the library's thread takes them
-and records their receipts. The event loop does nothing for a single event."""
+and records their PUBACKs. The event loop does nothing for a single event."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class EventQueue:
 
     def __init__(self, through: int, on_progress: Callable[[], None] = lambda: None) -> None:
         """`on_progress` is called on the event loop when `through` or `refused` have changed, once for many
-        receipts."""
+        PUBACKs."""
         self.through = through
         """The broker has this event and all earlier ones."""
         self.refused = False
-        """The broker refused one of the events. Receipts of others are recorded all the same."""
+        """The broker refused one of the events. PUBACKs of others are recorded all the same."""
         self._on_progress = on_progress
         self._waiting: deque[EventRow] = deque()
         self._in_flight: deque[int] = deque()
@@ -49,8 +49,8 @@ class EventQueue:
         self._in_flight.append(row[0])
         return row
 
-    def answered(self, sequence: int, accepted: bool) -> None:
-        """Records the broker's answer to an event that was sent."""
+    def record_puback(self, sequence: int, accepted: bool) -> None:
+        """Records the PUBACK of an event that was sent, or that the event cannot be sent."""
         if not accepted:
             self.refused = True
             return

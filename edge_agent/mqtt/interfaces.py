@@ -60,7 +60,7 @@ class LibraryEvents(Protocol):
     def arrived(self, message: LibraryMessage) -> None:
         """A message has arrived."""
 
-    def answered(self, packet_id: int, reason: object, accepted: bool) -> None:
+    def puback_arrived(self, packet_id: int, reason: object, accepted: bool) -> None:
         """A PUBACK, or the library's report that a message with QoS 0 was sent."""
 
     def connection_lost(self, fault: LinkFault) -> None:

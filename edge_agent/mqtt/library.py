@@ -192,11 +192,11 @@ class LibraryClient(_ClosesFailedSockets):
             else:
                 sock.close()  # a CONNECT would take our session from us
 
-        answered = False
+        connack_arrived = False
 
         def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
-            nonlocal answered
-            answered = True
+            nonlocal connack_arrived
+            connack_arrived = True
             self.on_log = None
             # A broker may ask for a longer keep-alive than ours: a dead link would go unnoticed for longer.
             self._keepalive = min(self._keepalive, self._link_settings.keepalive_s)
@@ -209,11 +209,11 @@ class LibraryClient(_ClosesFailedSockets):
             events.subscribed([str(reason) if reason.is_failure else None for reason in reasons])
 
         def on_publish(_c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
-            events.answered(mid, reason, reason.value < packets.FIRST_FAILURE)
+            events.puback_arrived(mid, reason, reason.value < packets.FIRST_FAILURE)
 
         def on_disconnect(_c: Any, _u: Any, flags: mqtt.DisconnectFlags, reason: ReasonCode, _p: Any) -> None:
             sent = flags.is_disconnect_packet_from_server
-            events.connection_lost(packets.fault_of_end(reason, sent=sent, answered=answered))
+            events.connection_lost(packets.fault_of_end(reason, sent=sent, connack_arrived=connack_arrived))
 
         def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
             # With TLS 1.3 the broker judges our certificate after our side of the handshake is complete.

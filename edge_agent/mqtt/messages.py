@@ -1,4 +1,4 @@
-"""Messages and the broker's answers, independent of the MQTT library."""
+"""Messages and their PUBACKs, independent of the MQTT library."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Puback:
-    """The broker's answer to a message with QoS 1 (PUBACK)."""
+    """The broker's acknowledgement of a message with QoS 1 (MQTT 5, 3.4): accepted, or refused."""
 
     accepted: bool
     reason: str
@@ -65,4 +65,4 @@ class Puback:
 
 OnPuback = Callable[[Puback], None]
 OnAcknowledged = Callable[[bool], None]
-"""Called when the broker has answered; the argument is whether it accepted the message."""
+"""Called when the PUBACK arrives; the argument is whether it accepted the message."""

@@ -155,7 +155,7 @@ def received_of(message: Any, connection: int) -> Received:
 
 
 def puback_of(reason: object, accepted: bool) -> Puback:
-    """The broker's answer from the library's reason code."""
+    """The PUBACK from the library's reason code."""
     without_subscribers = isinstance(reason, ReasonCode) and reason.value == NO_MATCHING_SUBSCRIBERS
     return Puback(accepted, str(reason), without_subscribers)
 
@@ -165,11 +165,12 @@ def fault_of_refusal(reason: ReasonCode) -> LinkFault:
     return _fault("the broker refuses us: ", reason)
 
 
-def fault_of_end(reason: ReasonCode, *, sent: bool, answered: bool) -> LinkFault:
+def fault_of_end(reason: ReasonCode, *, sent: bool, connack_arrived: bool) -> LinkFault:
     """What the end of a connection means. `sent`: the broker sent a DISCONNECT; else the connection broke,
-    and the library may report no more than "unspecified error". `answered`: a CONNACK came before."""
+    and the library may report no more than "unspecified error". `connack_arrived`: the broker had accepted or
+    refused us."""
     if not sent and reason.value == FIRST_FAILURE:
-        return LinkFault(BROKE_OFF if answered else NO_ANSWER)
+        return LinkFault(BROKE_OFF if connack_arrived else NO_ANSWER)
     if reason.value == SESSION_TAKEN_OVER:
         return SessionTaken()
     return _fault("refused: " if reason.value in REFUSALS else "", reason, LATER_STEPS)

@@ -1,8 +1,8 @@
 """Messages to the broker over one connection: a window of unacknowledged messages, events in order.
 
 The window counts every message with QoS 1 and is never wider than the broker's receive maximum (MQTT 5,
-4.9). A receipt (PUBACK) makes room for the next message at once, on the library's own thread: a backlog
-drains as fast as the library alone would send it, and the event loop is woken once for many receipts
+4.9). A PUBACK makes room for the next message at once, on the library's own thread: a backlog
+drains as fast as the library alone would send it, and the event loop is woken once for many PUBACKs
 (docs/decisions/0016-backlog.md).
 """
 
@@ -21,7 +21,7 @@ TOO_BIG = 0
 """Returned instead of a packet id, which is never 0 (MQTT 5, 2.2.1): the event is too big for the broker."""
 
 
-class _Receipt(NamedTuple):
+class _QueuedPuback(NamedTuple):
     packet_id: int
     reason: object
     accepted: bool
@@ -34,10 +34,10 @@ class SendWindow:
 
     `send` gives a message to the library, `send_event` the body of an event. Both return the packet id, or
     None if the connection no longer accepts it; `send_event` may also return `TOO_BIG`. `wake` is called on
-    the library's thread when receipts are waiting and the event loop has not been woken yet.
+    the library's thread when PUBACKs are waiting and the event loop has not been woken yet.
 
-    `put`, `send_events`, `pause_events` and `take_receipts` are called on the event loop, `receipt` on the
-    library's thread.
+    `put`, `send_events`, `pause_events` and `take_pubacks` are called on the event loop, `puback_arrived` on
+    the library's thread.
     """
 
     def __init__(
@@ -57,19 +57,19 @@ class SendWindow:
         self._event_queue = EventQueue(0)
         self._in_flight: dict[int, OnPuback | None] = {}
         self._events: dict[int, tuple[EventQueue, int]] = {}
-        """Events in flight by packet id: the queue that records their receipt, and their sequence."""
-        self._receipt_queue: deque[_Receipt] = deque()
-        """Receipts for the event loop: those of other messages, or of messages not yet known to be sent."""
+        """Events in flight by packet id: the queue that records their PUBACK, and their sequence."""
+        self._puback_queue: deque[_QueuedPuback] = deque()
+        """PUBACKs for the event loop: those of other messages, or of messages not yet known to be sent."""
         self._loop_woken = False
-        self._came = 0
+        self._puback_count = 0
         self._events_paused = False
-        # Never blocks: the library calls `receipt` while it holds a lock that `send` needs.
+        # Never blocks: the library calls `puback_arrived` while it holds a lock that `send` needs.
         self._sending = threading.Lock()
 
     @property
-    def receipt_count(self) -> int | None:
-        """The number of receipts so far; None while none is awaited."""
-        return self._came if self._in_flight or self._events else None
+    def puback_count(self) -> int | None:
+        """The number of PUBACKs so far; None while none is owed."""
+        return self._puback_count if self._in_flight or self._events else None
 
     def put(self, message: Message, on_puback: OnPuback | None = None) -> bool:
         """Sends now if there is room, else as soon as there is; before any event that waits. False if the
@@ -82,7 +82,7 @@ class SendWindow:
     def send_events(self, events: EventQueue) -> None:
         """The queue has more events to send; it replaces any earlier queue."""
         self._event_queue = events
-        # While many messages are in flight a receipt arrives soon, and the library's thread then sends more,
+        # While many messages are in flight a PUBACK arrives soon, and the library's thread then sends more,
         # so the event loop need not drain the backlog. One message in flight is enough for that.
         if len(self._room) >= max(1, self._window // 2):
             self._pump(1)
@@ -92,18 +92,18 @@ class SendWindow:
         self._events_paused = paused
         self._pump(1)
 
-    def receipt(self, packet_id: int, reason: object, accepted: bool) -> None:
+    def puback_arrived(self, packet_id: int, reason: object, accepted: bool) -> None:
         """Takes a PUBACK, or the library's report that a message with QoS 0 was sent; the latter frees no
         place in the window."""
-        self._came += 1
+        self._puback_count += 1
         event = self._events.pop(packet_id, None)
         if event is not None:
-            event[0].answered(event[1], accepted)
+            event[0].record_puback(event[1], accepted)
             self._room.append(True)
             self._pump(self._window)
         else:
             known = packet_id in self._in_flight
-            self._receipt_queue.append(_Receipt(packet_id, reason, accepted, known))
+            self._puback_queue.append(_QueuedPuback(packet_id, reason, accepted, known))
             if known:
                 self._room.append(True)
                 self._pump(self._window)
@@ -111,17 +111,17 @@ class SendWindow:
             self._loop_woken = True
             self._wake()
 
-    def take_receipts(self) -> Iterator[tuple[OnPuback | None, object, bool]]:
-        """The receipts since the last call, except those of events: the callback, the reason code, and
-        whether the broker accepted. Receipts of events are reported to their queue."""
+    def take_pubacks(self) -> Iterator[tuple[OnPuback | None, object, bool]]:
+        """The PUBACKs since the last call, except those of events: the callback, the reason code, and
+        whether the broker accepted. PUBACKs of events are reported to their queue."""
         self._loop_woken = False
-        while self._receipt_queue:
-            packet_id, reason, accepted, freed_place = self._receipt_queue.popleft()
+        while self._puback_queue:
+            packet_id, reason, accepted, freed_place = self._puback_queue.popleft()
             event = self._events.pop(packet_id, None)
             if event is None and packet_id not in self._in_flight:
                 continue
             if event is not None:
-                event[0].answered(event[1], accepted)
+                event[0].record_puback(event[1], accepted)
             else:
                 on_puback = self._in_flight.pop(packet_id)
             if not freed_place:  # it arrived before the message was recorded as sent
@@ -135,8 +135,8 @@ class SendWindow:
         """Sends at most `most` messages while there is room; one thread at a time, to keep the order. False
         if the connection no longer accepts one.
 
-        A thread that finds the other one sending returns: that message will get a receipt, and then `receipt`
-        sends the next ones.
+        A thread that finds the other one sending returns: that message will get a PUBACK, and then
+        `puback_arrived` sends the next ones.
         """
         while most and self._room and (self._urgent or (self._event_queue and not self._events_paused)):
             if not self._sending.acquire(blocking=False):
@@ -167,7 +167,7 @@ class SendWindow:
             return True
         packet_id = self._send_event(row[1])
         if packet_id == TOO_BIG:
-            events.answered(row[0], False)
+            events.record_puback(row[0], False)
             self._wake_loop()
         elif packet_id is not None:
             self._room.pop()
@@ -181,10 +181,10 @@ class SendWindow:
 
 
 SILENT_S = 30.0
-"""A broker that owes us receipts and sends none for this long counts as lost."""
+"""A broker that owes us PUBACKs and sends none for this long counts as lost."""
 
 
-class ReceiptWatch:
+class PubackWatch:
     """Checked every `check_s`. Checks are counted, not seconds: a process that was stopped for a minute has
     made one check in it, and what arrived meanwhile is still to be read."""
 
@@ -193,10 +193,10 @@ class ReceiptWatch:
         self._before: int | None = None
         self._silent_checks = 0
 
-    def check(self, receipt_count: int | None) -> None:
-        """See `SendWindow.receipt_count`. Raises `LinkFault` if the broker sends none any more."""
-        silent = receipt_count is not None and receipt_count == self._before
+    def check(self, puback_count: int | None) -> None:
+        """See `SendWindow.puback_count`. Raises `LinkFault` if the broker sends none any more."""
+        silent = puback_count is not None and puback_count == self._before
         self._silent_checks = self._silent_checks + 1 if silent else 0
-        self._before = receipt_count
+        self._before = puback_count
         if self._silent_checks * self._check_s >= SILENT_S:
             raise LinkFault("the broker acknowledges nothing that we send")

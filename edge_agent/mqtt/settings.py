@@ -79,8 +79,8 @@ class Bounds:
     """From the open socket to the broker's acceptance; None: the keep-alive alone bounds it."""
     goodbye_s: float = 1.0
     """For the library's thread to end by itself; then its socket is shut down."""
-    receipts_delay_s: float = 0.0
-    """The event loop takes receipts this long after the first one: many together cost little more than
+    puback_delay_s: float = 0.0
+    """The event loop takes PUBACKs this long after the first one: many together cost little more than
     one."""
     window: int = WINDOW
     """At most this many of our messages are in flight."""

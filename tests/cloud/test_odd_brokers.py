@@ -20,7 +20,7 @@ from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.packets import REFUSALS
-from edge_agent.mqtt.send_window import ReceiptWatch
+from edge_agent.mqtt.send_window import PubackWatch
 from edge_agent.mqtt.settings import LONGEST_PACKET_BYTES, WINDOW
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker
@@ -108,7 +108,7 @@ async def test_a_longer_keepalive_of_the_broker_does_not_delay_detection() -> No
     script = Script(connack=server_keep_alive, pongs=False)
     async with scripted(script) as broker, watched(link_to(broker, keepalive_s=1)) as seen:
         await seen.until(lambda: seen.link.up)
-        broker.receipts = False
+        broker.pubacks = False
         await seen.until(lambda: not seen.link.up, 4)
 
 
@@ -127,26 +127,26 @@ async def test_a_broker_that_never_answers_the_subscription_is_disconnected(
 
 async def test_a_broker_without_acknowledgements_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send_window_module, "SILENT_S", 3 * LOOK_S)
-    async with scripted(Script(receipts=False)) as broker, watched(link_to(broker)) as seen:
+    async with scripted(Script(pubacks=False)) as broker, watched(link_to(broker)) as seen:
         await seen.until(lambda: len(broker.of(PUBLISH)) == 2)  # "online", over two connections
         assert downs(seen) == ["the broker acknowledges nothing that we send"]
-        broker.receipts = True
-        receipts: list[bool] = []
+        broker.pubacks = True
+        pubacks: list[bool] = []
         await seen.until(lambda: len(broker.of(CONNECT)) == 3 and seen.link.up)
-        seen.link.publish(Message(TOPICS.events, "{}"), receipts.append)
-        await seen.until(lambda: receipts)
+        seen.link.publish(Message(TOPICS.events, "{}"), pubacks.append)
+        await seen.until(lambda: pubacks)
 
 
 @pytest.mark.parametrize(
-    ("receipts", "events", "farewell"),
+    ("pubacks", "events", "farewell"),
     [(True, 0, b"\xe0\x00"), (False, 0, b"\xe0\x01\x04"), (False, 30, b"\xe0\x01\x04")],
 )
 async def test_a_leaving_machine_is_offline_by_its_goodbye_or_its_will(
-    monkeypatch: pytest.MonkeyPatch, receipts: bool, events: int, farewell: bytes
+    monkeypatch: pytest.MonkeyPatch, pubacks: bool, events: int, farewell: bytes
 ) -> None:
     """Also with a full window, behind which the good-bye waits."""
-    monkeypatch.setattr(link_module, "GOODBYE_S", 0.2 if not receipts else 10.0)
-    async with scripted(Script(receipts=receipts)) as broker:
+    monkeypatch.setattr(link_module, "GOODBYE_S", 0.2 if not pubacks else 10.0)
+    async with scripted(Script(pubacks=pubacks)) as broker:
         async with watched(link_to(broker)) as seen:
             await seen.until(lambda: seen.link.up)
             for number in range(events):
@@ -187,9 +187,9 @@ async def test_the_time_to_connect_does_not_count_as_connected(monkeypatch: pyte
 
 def test_only_a_broker_that_owes_acknowledgements_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send_window_module, "SILENT_S", 30.0)
-    watch = ReceiptWatch(check_s=10.0)
-    for receipts in (None, 0, 0, 0, 1, 1, 1, None, None, None, None, 1, 2, 3, 3, 3):
-        watch.check(receipts)
+    watch = PubackWatch(check_s=10.0)
+    for pubacks in (None, 0, 0, 0, 1, 1, 1, None, None, None, None, 1, 2, 3, 3, 3):
+        watch.check(pubacks)
     with pytest.raises(LinkFault):
         watch.check(3)
 
@@ -210,11 +210,11 @@ async def test_a_message_too_big_for_the_broker_is_not_sent_and_the_connection_s
     maximum = bytes((0x27,)) + SMALL_BYTES.to_bytes(4, "big")  # Maximum Packet Size (MQTT 5, 3.2.2.3.6)
     async with scripted(Script(connack=maximum)) as broker, watched(link_to(broker)) as seen:
         await seen.until(lambda: seen.link.up)
-        receipts: list[bool] = []
+        pubacks: list[bool] = []
         for topic in (TOPICS.events, TOPICS.reply("g")):
             for _ in range(2):
-                seen.link.publish(Message(topic, "x" * 400, correlation=b"c"), receipts.append)
-        await seen.until(lambda: receipts == [False, False, True, True])  # errors instead of the replies
+                seen.link.publish(Message(topic, "x" * 400, correlation=b"c"), pubacks.append)
+        await seen.until(lambda: pubacks == [False, False, True, True])  # errors instead of the replies
         assert max(map(len, broker.of(PUBLISH))) <= SMALL_BYTES
         errors = [packet for packet in broker.of(PUBLISH) if b"/reply/g" in packet]
         assert [json.loads(packet[packet.index(b"{") :])["error"]["code"] for packet in errors] == [13, 13]
@@ -259,10 +259,10 @@ async def test_the_limit_that_mosquitto_announces_is_respected(
     try:
         async with watched(make_link(broker.port, Credentials())) as seen:
             await seen.until(lambda: seen.link.up)
-            receipts: list[bool] = []
+            pubacks: list[bool] = []
             seen.link.publish(Message(TOPICS.machine, "x" * 400))
-            seen.link.publish(Message(TOPICS.events, "{}"), receipts.append)
-            await seen.until(lambda: receipts)
+            seen.link.publish(Message(TOPICS.events, "{}"), pubacks.append)
+            await seen.until(lambda: pubacks)
             assert len(logs) == 1
             assert downs(seen) == []
     finally:

@@ -43,24 +43,24 @@ def events(way: SendWindow, *numbers: int, queue: EventQueue | None = None) -> E
     return queue
 
 
-def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_once() -> None:
+def test_no_more_than_the_window_is_unacknowledged_and_a_puback_makes_room_at_once() -> None:
     library = Library()
     way, woken = send_window(library, 3)
     called: list[str] = []
     for name in ("a", "b", "c", "d"):
         way.put(Message("reply", name), lambda _, n=name: called.append(n))  # type: ignore[misc]
     assert library.sent == ["a", "b", "c"]
-    way.receipt(2, "ok", True)
+    way.puback_arrived(2, "ok", True)
     assert library.sent == ["a", "b", "c", "d"]
-    way.receipt(1, "ok", True)
+    way.puback_arrived(1, "ok", True)
     assert woken == [True]  # one word for both
     assert called == []
-    for acknowledged, reason, accepted in way.take_receipts():
+    for acknowledged, reason, accepted in way.take_pubacks():
         assert (reason, accepted) == ("ok", True)
         assert acknowledged is not None
         acknowledged(Puback(accepted=True, reason="ok"))
     assert called == ["b", "a"]
-    way.receipt(3, "ok", True)
+    way.puback_arrived(3, "ok", True)
     assert woken == [True, True]
 
 
@@ -69,21 +69,21 @@ def test_the_watermark_is_the_last_event_before_the_first_unacknowledged() -> No
     way, woken = send_window(library, 3)
     progress: list[int] = []
     queue = events(way, 1, 2, 3, 4, 5, queue=EventQueue(0, lambda: progress.append(queue.through)))
-    way.receipt(1, "ok", True)
+    way.puback_arrived(1, "ok", True)
     assert library.sent == ["1", "2", "3", "4"]
-    way.receipt(3, "ok", True)
+    way.puback_arrived(3, "ok", True)
     assert (queue.through, library.sent) == (1, ["1", "2", "3", "4", "5"])
     assert woken == [True]
-    assert list(way.take_receipts()) == []
-    way.receipt(2, "ok", True)
+    assert list(way.take_pubacks()) == []
+    way.puback_arrived(2, "ok", True)
     assert queue.through == 3
     for packet_id in (5, 4):
-        way.receipt(packet_id, "ok", True)
+        way.puback_arrived(packet_id, "ok", True)
     assert queue.through == 5
-    assert list(way.take_receipts()) == []
-    assert list(way.take_receipts()) == []
+    assert list(way.take_pubacks()) == []
+    assert list(way.take_pubacks()) == []
     assert progress == [1, 5]  # called once for many, and not again
-    assert way.receipt_count is None
+    assert way.puback_count is None
 
 
 def test_a_refused_event_holds_the_watermark() -> None:
@@ -91,10 +91,10 @@ def test_a_refused_event_holds_the_watermark() -> None:
     way, _ = send_window(library, 5)
     refusals: list[bool] = []
     queue = events(way, 1, 2, 3, queue=EventQueue(0, lambda: refusals.append(queue.refused)))
-    way.receipt(1, "ok", True)
-    way.receipt(2, "no", False)
-    way.receipt(3, "ok", True)
-    assert list(way.take_receipts()) == []
+    way.puback_arrived(1, "ok", True)
+    way.puback_arrived(2, "no", False)
+    way.puback_arrived(3, "ok", True)
+    assert list(way.take_pubacks()) == []
     assert (queue.through, queue.refused, refusals) == (1, True, [True])
 
 
@@ -104,7 +104,7 @@ def test_an_event_that_is_too_big_counts_as_refused_without_an_acknowledgement()
     way._send_event = lambda body: TOO_BIG if body == "1" else library.send_event(body)
     queue = events(way, 1, 2)
     assert woken == [True]
-    assert list(way.take_receipts()) == []
+    assert list(way.take_pubacks()) == []
     assert (queue.through, queue.refused) == (0, True)
 
 
@@ -114,9 +114,9 @@ def test_acknowledgements_of_an_earlier_queue_do_not_count_for_the_next() -> Non
     first = events(way, 1)
     second = events(way, 1, 2)
     assert library.sent == ["1", "1"]
-    way.receipt(1, "ok", True)
+    way.puback_arrived(1, "ok", True)
     assert (first.through, second.through) == (1, 0)
-    way.receipt(2, "ok", True)
+    way.puback_arrived(2, "ok", True)
     assert second.through == 1
 
 
@@ -127,7 +127,7 @@ def test_what_is_urgent_passes_waiting_events_and_events_keep_their_order() -> N
     way.put(Message("reply", "a"))
     way.put(Message("reply", "b"))
     for packet_id in range(1, 6):
-        way.receipt(packet_id, None, True)
+        way.puback_arrived(packet_id, None, True)
     assert library.sent == ["1", "a", "b", "2", "3", "4"]
 
 
@@ -136,9 +136,9 @@ def test_only_events_pause_while_a_command_waits_for_a_door() -> None:
     way, _ = send_window(library, 1)
     events(way, 1, 2, 3, 4)
     way.pause_events(True)
-    way.receipt(1, None, True)
+    way.puback_arrived(1, None, True)
     way.put(Message("reply", "a"))
-    way.receipt(2, None, True)
+    way.puback_arrived(2, None, True)
     assert library.sent == ["1", "a"]
     way.pause_events(False)
     assert library.sent == ["1", "a", "2"]
@@ -158,21 +158,21 @@ def test_the_library_s_callback_for_qos_0_makes_no_room() -> None:
     events(way, 1, 2)
     for _ in range(5):
         way.put(Message("telemetry", "t", qos=0))
-        way.receipt(len(library.sent), None, True)
+        way.puback_arrived(len(library.sent), None, True)
     assert [payload for payload in library.sent if payload != "t"] == ["1"]
-    way.receipt(1, None, True)
+    way.puback_arrived(1, None, True)
     assert library.sent[-1] == "2"
 
 
 @pytest.mark.parametrize("kind", ["reply", "event"])
-def test_a_receipt_that_comes_before_its_packet_id_is_known_still_makes_room(kind: str) -> None:
+def test_a_puback_that_comes_before_its_packet_id_is_known_still_makes_room(kind: str) -> None:
     library = Library()
     way, _ = send_window(library, 1)
 
     def acknowledged_at_once(body: str) -> int | None:
         packet_id = library.send_event(body)
         if packet_id == 1:
-            way.receipt(1, None, True)
+            way.puback_arrived(1, None, True)
         return packet_id
 
     way._send_event = acknowledged_at_once
@@ -183,7 +183,7 @@ def test_a_receipt_that_comes_before_its_packet_id_is_known_still_makes_room(kin
     else:
         queue = events(way, 1, 2)
     assert library.sent == ["1"]
-    assert len(list(way.take_receipts())) == (kind == "reply")
+    assert len(list(way.take_pubacks())) == (kind == "reply")
     assert library.sent == ["1", "2"]
     assert kind == "reply" or queue.through == 1
 
@@ -197,7 +197,7 @@ def test_a_lost_connection_accepts_nothing_and_nothing_waits_for_it() -> None:
     library.gone = False
     events(way, 2, queue=queue)
     assert library.sent == ["2"]
-    way.receipt(1, None, True)
+    way.puback_arrived(1, None, True)
     assert queue.through == 0  # the first never went
 
 
@@ -213,7 +213,7 @@ def test_two_threads_send_everything_once_and_in_order() -> None:
             with library.lock:
                 if done < len(library.sent):
                     done += 1
-                    way.receipt(done, None, True)
+                    way.puback_arrived(done, None, True)
         over.set()
 
     thread = threading.Thread(target=acknowledge)
@@ -227,12 +227,12 @@ def test_two_threads_send_everything_once_and_in_order() -> None:
             way.put(Message("reply", "r"))
             replies += 1
         if number % 50 == 0:
-            list(way.take_receipts())
+            list(way.take_pubacks())
     while not over.wait(0):
-        list(way.take_receipts())
+        list(way.take_pubacks())
     thread.join()
-    list(way.take_receipts())
+    list(way.take_pubacks())
     assert [body for body in library.sent if body != "r"] == [str(n) for n in range(1, count + 1) if n % 10]
     assert library.sent.count("r") == replies
-    assert way.receipt_count is None
+    assert way.puback_count is None
     assert queue.through == count - 1

@@ -156,7 +156,7 @@ class Peer:
         self._publish(self.topics.online, json.dumps(body).encode(), retain=True)
 
     def online(self, up: bool) -> None:
-        """Publishes `state/online` and waits for the broker's receipt."""
+        """Publishes `state/online` and waits for the broker's PUBACK."""
         self._publish(self.topics.online, self._online(up), retain=True)
 
     def publish_state(self, **changes: Any) -> None:

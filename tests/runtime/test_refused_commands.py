@@ -15,7 +15,7 @@ from tests.support.site import Site, at_site
 
 
 def kept_by_the_broker(site: Site) -> list[Incoming]:
-    """Every command that arrives from now on; none of their receipts reaches the broker."""
+    """Every command that arrives from now on; none of their PUBACKs reaches the broker."""
     agent = site.plant.agent
     assert agent is not None
     kept: list[Incoming] = []

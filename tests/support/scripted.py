@@ -15,12 +15,12 @@ CONNECT, PUBLISH, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 8, 12, 14
 @dataclass
 class Script:
     """What it answers. `reason` and `connack`: reason code and properties of the CONNACK; `suback`: the
-    reason of the SUBACK, None for no SUBACK at all; `receipts`: whether publications get their PUBACK."""
+    reason of the SUBACK, None for no SUBACK at all; `pubacks`: whether publications get their PUBACK."""
 
     reason: int = 0
     connack: bytes = b""
     suback: int | None = 1
-    receipts: bool = True
+    pubacks: bool = True
     pongs: bool = True
     awake: asyncio.Event = field(default_factory=asyncio.Event)
     """It answers only while this is set."""
@@ -39,7 +39,7 @@ class Script:
             return bytes((0x20, 3 + len(self.connack), 0, self.reason, len(self.connack))) + self.connack
         if kind == SUBSCRIBE and self.suback is not None:
             return bytes((0x90, 4)) + packet[body : body + 2] + bytes((0, self.suback))
-        if kind == PUBLISH and self.receipts and packet[0] & 0b110:
+        if kind == PUBLISH and self.pubacks and packet[0] & 0b110:
             after_topic = body + 2 + int.from_bytes(packet[body : body + 2], "big")
             return bytes((0x40, 2)) + packet[after_topic : after_topic + 2]
         return bytes((0xD0, 0)) if kind == PINGREQ and self.pongs else b""

@@ -1,7 +1,7 @@
 """`python -m tools.measure.bare_publisher PORT TOPIC FILE WINDOW HOW`: paho-mqtt alone.
 
 Publishes each line of a file at QoS 1 with at most WINDOW unacknowledged. HOW: `thread`, as programs do, from
-a thread of their own while the library's receives the receipts; or `callback`, where each receipt sends the
+a thread of their own while the library's receives the PUBACKs; or `callback`, where each PUBACK sends the
 next one from the library's own thread, the fastest way that paho has, for a program that does nothing else.
 """
 

@@ -306,7 +306,7 @@ class SimulatedLink:
         asyncio.get_running_loop().call_later(self._broker.delay_s(), self._arrive)
 
     def send_events(self, events: EventQueue) -> None:
-        """See `Link.send_events`. Receipts make the next page be fetched, as in the real link."""
+        """See `Link.send_events`. PUBACKs make the next page be fetched, as in the real link."""
         while self._up and (row := events.next()) is not None:
             self.publish(Message(self._events_topic, row[1]), functools.partial(_note, events, row[0]))
 
@@ -379,7 +379,7 @@ class SimulatedLink:
 
 
 def _note(events: EventQueue, sequence: int, accepted: bool) -> None:
-    events.answered(sequence, accepted)
+    events.record_puback(sequence, accepted)
     events.report_progress()
 
 
