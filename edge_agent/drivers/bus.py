@@ -15,10 +15,8 @@ from dataclasses import replace
 from typing import Literal
 
 from edge_agent.drivers.health import Counters, DeviceRecord, ObservedFrame
-from edge_agent.drivers.jobs import LONGEST_DRAIN_S, JobQueue
-from edge_agent.drivers.jobs import Job as _Job
+from edge_agent.drivers.jobs import LONGEST_DRAIN_S, Job, JobQueue, RequestInProgress
 from edge_agent.drivers.jobs import Priority as Priority
-from edge_agent.drivers.jobs import Waiting as _Waiting
 from edge_agent.drivers.modbus import RtuCodec
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.requests import AddressedRequest, Codec, Request, repeatable
@@ -92,7 +90,7 @@ class BusOwner:
         """Makes that loop turn when it waits for a job."""
         self._line_free_s = 0.0
         self._buffer = bytearray()
-        self._waiting: _Waiting | None = None
+        self._in_progress: RequestInProgress | None = None
         self._answered: DeviceRecord | None = None
         """The device that replied last, if nothing but its reply was received since: further bytes count as
         its stray bytes."""
@@ -165,22 +163,22 @@ class BusOwner:
             raise NotSent(f"bus {self.name}: device {address} rests")
         done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._numbers += 1
-        job = _Job(priority, self._numbers, AddressedRequest(address, request), needs, done, deadline_s)
+        job = Job(priority, self._numbers, AddressedRequest(address, request), needs, done, deadline_s)
         self._queue.jobs.append(job)
         self._wake.set()
         self._preempt(job)
         return await done
 
-    def _preempt(self, job: _Job) -> None:
+    def _preempt(self, job: Job) -> None:
         """Stops waiting for a dead device when a more urgent job for another one arrives."""
-        waiting = self._waiting
-        if waiting is None or waiting.patient or self._buffer:
+        in_progress = self._in_progress
+        if in_progress is None or in_progress.patient or self._buffer:
             return
-        other = job.question.address != waiting.job.question.address
-        if other and job.priority < waiting.job.priority:
-            waiting.gave_way = True
-            if not waiting.echo:  # else the echo is awaited: it would be taken for the next reply
-                waiting.complete.set()
+        other = job.question.address != in_progress.job.question.address
+        if other and job.priority < in_progress.job.priority:
+            in_progress.gave_way = True
+            if not in_progress.echo:  # else the echo is awaited: it would be taken for the next reply
+                in_progress.complete.set()
 
     async def run(self, listener: BusListener | None = None) -> None:
         """Opens the port, carries out jobs in order, and opens the port again after a loss; reports to
@@ -247,7 +245,7 @@ class BusOwner:
         except TimeoutError:
             pass
 
-    async def _carry_out(self, job: _Job) -> None:
+    async def _carry_out(self, job: Job) -> None:
         loop = asyncio.get_running_loop()
         record = self.record(job.question.address)
         reply: bytes | None = None
@@ -275,7 +273,7 @@ class BusOwner:
             if not job.done.done():
                 job.done.set_result(values)
 
-    async def _failed(self, job: _Job, record: DeviceRecord, fault: BusFault) -> None:
+    async def _failed(self, job: Job, record: DeviceRecord, fault: BusFault) -> None:
         """No usable reply came. A missing reply may still arrive and is recorded as owed; a damaged one is
         not."""
         now_s = asyncio.get_running_loop().time()
@@ -291,13 +289,13 @@ class BusOwner:
         self._answered = None
         await self._drain()
 
-    def _owe(self, job: _Job, record: DeviceRecord) -> None:
+    def _owe(self, job: Job, record: DeviceRecord) -> None:
         if not self._codec.replies_identify_requests:
             now_s = asyncio.get_running_loop().time()
             late_s, drain_s = job.needs.late_ms / 1000, job.needs.drain_ms / 1000
             record.add_owed(job.question, now_s + late_s, now_s + drain_s)
 
-    async def _exchange(self, job: _Job, record: DeviceRecord) -> bytes | None:
+    async def _exchange(self, job: Job, record: DeviceRecord) -> bytes | None:
         """The bytes of the reply; None if the request has none."""
         loop = asyncio.get_running_loop()
         frame = self._codec.encode(job.question)
@@ -305,8 +303,8 @@ class BusOwner:
         self._answered = None
         usual = self._codec.reply_bytes(job.question.request)
         asked_s = loop.time() + len(frame) * self._character_s
-        waiting = _Waiting(job, not record.dead, frame if self._local_echo else b"", asked_s)
-        self._waiting = waiting if usual or waiting.echo else None
+        in_progress = RequestInProgress(job, not record.dead, frame if self._local_echo else b"", asked_s)
+        self._in_progress = in_progress if usual or in_progress.echo else None
         self.counters.requests += 1
         record.requests += 1
         try:
@@ -315,24 +313,24 @@ class BusOwner:
             self._report_frame("sent", frame)
             sent_s = loop.time() + len(frame) * self._character_s
             self._line_free_s = sent_s + self._silence_s
-            if self._waiting is None:
+            if self._in_progress is None:
                 return None
             answer_s = usual * self._character_s + job.needs.turnaround_ms / 1000 if usual else 0.0
-            await self._wait_complete(sent_s + answer_s + self._silence_s + self._latency_s, waiting)
+            await self._wait_complete(sent_s + answer_s + self._silence_s + self._latency_s, in_progress)
         finally:
-            self._waiting = None
-            if waiting.silence is not None:
-                waiting.silence.cancel()
+            self._in_progress = None
+            if in_progress.quiet_timer is not None:
+                in_progress.quiet_timer.cancel()
         if not self._open:
             raise PortLost(f"bus {self.name}: the port went away")
-        if waiting.reply is not None:
+        if in_progress.reply is not None:
             record.latency.note(max(0.0, loop.time() - sent_s))
-            return waiting.reply
-        if waiting.echo and (self._buffer or not usual):
+            return in_progress.reply
+        if in_progress.echo and (self._buffer or not usual):
             raise BadReply("the adapter did not echo what was sent")
         if not usual:
             return None
-        if not self._buffer or waiting.gave_way:
+        if not self._buffer or in_progress.gave_way:
             raise BusTimeout(f"bus {self.name}: device {record.address} did not answer")
         # Too short or garbled: parsed as a reply, so that the fault describes it.
         rest = bytes(self._buffer)
@@ -341,10 +339,10 @@ class BusOwner:
         return rest
 
     @staticmethod
-    async def _wait_complete(when_s: float, waiting: _Waiting) -> None:
+    async def _wait_complete(when_s: float, in_progress: RequestInProgress) -> None:
         try:
             async with asyncio.timeout_at(when_s):
-                await waiting.complete.wait()
+                await in_progress.complete.wait()
         except TimeoutError:
             pass
 
@@ -373,48 +371,50 @@ class BusOwner:
         self.counters.bytes_passed += len(data)
         self._heard_s = asyncio.get_running_loop().time()
         self._line_free_s = self._heard_s + self._silence_s
-        waiting = self._waiting
-        if waiting is not None and waiting.echo and not self._take_echo(waiting):
+        in_progress = self._in_progress
+        if in_progress is not None and in_progress.echo and not self._take_echo(in_progress):
             return
-        while waiting is None or waiting.reply is None:
-            if not self._take_frame(waiting):
+        while in_progress is None or in_progress.reply is None:
+            if not self._take_frame(in_progress):
                 break
-        if waiting is None and len(self._buffer) > LONGEST_UNFRAMED:
+        if in_progress is None and len(self._buffer) > LONGEST_UNFRAMED:
             self._discard_buffer()
-        elif waiting is not None and waiting.reply is None:
-            self._await_silence(waiting)
+        elif in_progress is not None and in_progress.reply is None:
+            self._await_silence(in_progress)
 
-    def _await_silence(self, waiting: _Waiting) -> None:
+    def _await_silence(self, in_progress: RequestInProgress) -> None:
         """There is no frame in the bytes, and they are as many as the reply has: if the line falls silent
         now, the reply is damaged."""
-        if waiting.silence is not None:
-            waiting.silence.cancel()
-            waiting.silence = None
-        if not waiting.echo and self._codec.is_long_enough(waiting.job.question.request, bytes(self._buffer)):
+        if in_progress.quiet_timer is not None:
+            in_progress.quiet_timer.cancel()
+            in_progress.quiet_timer = None
+        if not in_progress.echo and self._codec.is_long_enough(
+            in_progress.job.question.request, bytes(self._buffer)
+        ):
             loop, quiet_s = asyncio.get_running_loop(), QUIET_S + self._latency_s
-            waiting.silence = loop.call_later(quiet_s, waiting.complete.set)
+            in_progress.quiet_timer = loop.call_later(quiet_s, in_progress.complete.set)
 
-    def _take_echo(self, waiting: _Waiting) -> bool:
+    def _take_echo(self, in_progress: RequestInProgress) -> bool:
         """Removes the echo of our own sending; returns whether all of it has arrived."""
-        size = len(waiting.echo)
+        size = len(in_progress.echo)
         if len(self._buffer) < size:
             return False
-        if bytes(self._buffer[:size]) == waiting.echo:
+        if bytes(self._buffer[:size]) == in_progress.echo:
             del self._buffer[:size]
             self.counters.bytes_passed -= size
-            waiting.echo = b""
-            if waiting.gave_way or not self._codec.reply_bytes(waiting.job.question.request):
-                waiting.complete.set()
+            in_progress.echo = b""
+            if in_progress.gave_way or not self._codec.reply_bytes(in_progress.job.question.request):
+                in_progress.complete.set()
             return True
-        waiting.complete.set()  # another device sent at the same time
+        in_progress.complete.set()  # another device sent at the same time
         return False
 
-    def _take_frame(self, waiting: _Waiting | None) -> bool:
+    def _take_frame(self, in_progress: RequestInProgress | None) -> bool:
         """Takes the first frame out of the received bytes; False if there is none yet."""
         now_s = asyncio.get_running_loop().time()
         entries = [entry for record in self.devices.values() for entry in record.owed]
         owed = [question for question, latest_s in entries if latest_s > now_s]
-        wanted = None if waiting is None else waiting.job.question
+        wanted = None if in_progress is None else in_progress.job.question
         frame = self._codec.first_frame(bytes(self._buffer), wanted, owed) if self._buffer else None
         if frame is None:
             return False
@@ -425,19 +425,23 @@ class BusOwner:
             self.counters.stray_bytes += frame.skipped
             self._report_frame("heard", skipped, "rubbish")
         pace_s = self._soonest_s
-        if waiting is not None and pace_s is not None and now_s < waiting.asked_s + pace_s * len(data):
+        if (
+            in_progress is not None
+            and pace_s is not None
+            and now_s < in_progress.asked_s + pace_s * len(data)
+        ):
             if wanted is not None and frame.question == wanted:
                 self.record(wanted.address).replied_early()
             frame = replace(frame, question=None, address=wanted.address if wanted else None)
-        if waiting is not None and frame.question == wanted:
+        if in_progress is not None and frame.question == wanted:
             self._report_frame("heard", data)
-            record = self.record(waiting.job.question.address)
+            record = self.record(in_progress.job.question.address)
             self._answered = None if frame.skipped else record
             if frame.skipped:
                 record.replied_padded()
                 self.counters.glitches += bool(self._character_s) and skipped[:1] in (b"\x00", b"\xff")
-            waiting.reply = data
-            waiting.complete.set()
+            in_progress.reply = data
+            in_progress.complete.set()
         elif frame.question is not None:
             self._report_frame("heard", data, "late")
             self.counters.late_replies += 1
@@ -478,8 +482,8 @@ class BusOwner:
         if not self._redialling:
             self._report(False)
         self.counters.port_losses += 1
-        if self._waiting is not None:
-            self._waiting.complete.set()
+        if self._in_progress is not None:
+            self._in_progress.complete.set()
         self._wake.set()
 
     def _fail_all(self) -> None:

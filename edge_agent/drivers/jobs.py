@@ -44,8 +44,8 @@ class Job:
 
 
 @dataclass(eq=False, slots=True)
-class Waiting:
-    """The request in progress."""
+class RequestInProgress:
+    """The request that was sent, while its reply is awaited; a bus has one at a time."""
 
     job: Job
     patient: bool
@@ -58,7 +58,7 @@ class Waiting:
     reply: bytes | None = None
     gave_way: bool = False
     """A more urgent job for another device has ended the waiting."""
-    silence: asyncio.TimerHandle | None = None
+    quiet_timer: asyncio.TimerHandle | None = None
     """Ends the waiting when the line has been quiet after bytes that are no reply."""
 
 
