@@ -420,7 +420,7 @@ class Agent:
         self._group.create_task(self._executor.carry_out(effect), name=f"effect {effect.cell}")
 
     def _door_closed(self, label: str) -> bool:
-        return self.doors.believed(label) is Door.CLOSED
+        return self.doors.reported(label) is Door.CLOSED
 
     def _climate_active(self, label: str) -> bool:
         climate = self.loop.state.climate.get(label)

@@ -134,7 +134,7 @@ class Devices:
         ]
         for name, cabinet in section.cabinets.items():
             found.append(self._signal(name, frozenset(cabinet.cells) or every, cabinet))
-        return Signals(found, doors.believed)
+        return Signals(found, doors.reported)
 
     def _signal(self, name: str, labels: frozenset[str], place: SignalReference) -> Signal:
         signal = self._settings.profile_of(place.device).signal

@@ -17,7 +17,7 @@ DEAD_AFTER = 3
 """Timeouts in a row after which a device counts as dead: it is still asked, but other jobs do not wait for
 it."""
 DOUBT_S = 2.0
-"""How long after a fault single readings of a device are not believed."""
+"""How long after a fault single readings of a device do not count."""
 BOUNDS_MS = (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000, 2000)
 """Upper bounds of a histogram's classes; the last class is open."""
 
@@ -187,7 +187,7 @@ class DeviceRecord:
         return when_s
 
     def readings_needed(self, now_s: float) -> int:
-        """How many readings from separate requests must agree before they are believed.
+        """How many readings from separate requests must agree before they count.
 
         An owed answer may be taken for that of the same request sent again, and so on; with one more reading
         than owed answers at least one is current.

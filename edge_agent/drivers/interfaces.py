@@ -74,7 +74,7 @@ class DoorBoard(Protocol):
         """
 
     def readings_needed(self) -> int:
-        """How many readings must agree at present before they are believed: 1, more after a fault."""
+        """How many readings must agree at present before they count: 1, more after a fault."""
 
 
 @dataclass(frozen=True, slots=True)

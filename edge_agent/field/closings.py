@@ -53,9 +53,9 @@ class Closings:
         """These doors are open or their board is silent: a run of closed readings starts again."""
         self._unsettled.update(dict.fromkeys(labels))
 
-    def take_reading(self, seen: Mapping[str, Door], believed: Mapping[str, Door], now_s: float) -> None:
+    def take_reading(self, seen: Mapping[str, Door], reported: Mapping[str, Door], now_s: float) -> None:
         """Takes one reading of some doors at `now_s` (loop time). A closing settles only when it is also
-        believed."""
+        reported."""
         if self._unsettled.keys().isdisjoint(seen):
             return
         for label, door in seen.items():
@@ -70,6 +70,6 @@ class Closings:
                 continue
             run.covered_s += min(now_s - run.last_s, CREDIT_S)
             run.last_s = now_s
-            if run.covered_s >= SETTLE_S and believed[label] is Door.CLOSED:
+            if run.covered_s >= SETTLE_S and reported[label] is Door.CLOSED:
                 del self._unsettled[label]
                 self._submit(ClosingSettled(label, run.since_ns))

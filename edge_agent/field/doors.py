@@ -1,9 +1,9 @@
 """Turns readings of the boards into door states and reports changes to the loop.
 
-An opening is believed at once, a closing when two readings `DEBOUNCE_S` apart agree; a closing takes effect
+An opening is reported at once, a closing when two readings `DEBOUNCE_S` apart agree; a closing takes effect
 only later (`Closings`). For a while after any fault of a board a change there needs more readings from
 separate requests, because a late reply looks like a current one. One exception: the opening of a
-door that was closed for longer than any late reply can take is believed at once, because no older reply can
+door that was closed for longer than any late reply can take is reported at once, because no older reply can
 report it (docs/decisions/0027-patience.md). A board that sends damaged frames or answers that it is busy does
 not count as silent before `SILENT_AFTER` and `BUSY_LIMIT_S`.
 """
@@ -106,7 +106,7 @@ class Doors:
         """When each door was last read open, or not known to be closed."""
         self._closings = Closings(places, submit, now_ns or _loop_ns)
         self.reading_observers: list[Callable[[Mapping[str, Door]], None]] = []
-        """Called with every reading of a board, believed or not."""
+        """Called with every reading of a board, confirmed or not."""
 
     @property
     def boards(self) -> list[str]:
@@ -144,8 +144,8 @@ class Doors:
             for label in self._boards[board].labels
         )
 
-    def believed(self, label: str) -> Door:
-        """The door state as last reported to the loop."""
+    def reported(self, label: str) -> Door:
+        """The state of a door as it was last reported to the loop."""
         return self._reported[label]
 
     async def read_board(self, board: str, priority: Priority) -> dict[str, Door]:
@@ -159,10 +159,10 @@ class Doors:
         except NotSent:
             raise  # the board was not asked
         except (BusFault, DeviceFault) as fault:
-            self._failed(board, busy=isinstance(fault, DeviceFault) and fault.busy)
+            self._reading_failed(board, busy=isinstance(fault, DeviceFault) and fault.busy)
             raise
         seen = {label: self._door(label, levels) for label in entry.labels}
-        self._answered(board)
+        self._board_answered(board)
         self._report(board, seen)
         self._closings.take_reading(seen, self._reported, asyncio.get_running_loop().time())
         for observer in tuple(self.reading_observers):
@@ -173,7 +173,7 @@ class Doors:
         """A door's fresh reading; several that agree where readings are in doubt. Tried until `until_s` (loop
         time; None: for `LONGEST_READING_S`), then UNKNOWN; on a silent board only `SILENT_TRIES` times.
 
-        A door that was reported open and now reads closed is read until that is believed or a reading
+        A door that was reported open and now reads closed is read until that is confirmed or a reading
         differs. Otherwise the caller could take the earlier opening for an effect of its pulse.
         """
         if until_s is None:
@@ -205,11 +205,11 @@ class Doors:
         return Door.UNKNOWN
 
     def readings_needed(self, label: str) -> int:
-        """How many readings of a door must agree at present before a change is believed."""
+        """How many readings of a door must agree at present before a change is confirmed."""
         return self._boards[self._places[label].board].board.readings_needed()
 
     def _readings_needed_for(self, label: str, door: Door) -> int:
-        """How many readings of `door` are needed to believe it. Fewer suffice where no reading can be an old
+        """How many readings of `door` are needed to confirm it. Fewer suffice where no reading can be an old
         one, and where an old one does no harm: a door that is still closed only leads to a pulse."""
         board = self._boards[self._places[label].board].board
         reported, now_s = self._reported[label], asyncio.get_running_loop().time()
@@ -219,7 +219,7 @@ class Doors:
         return board.least_readings if same or new else board.readings_needed()
 
     def report_again(self, label: str) -> None:
-        """Discards what was reported of a door: its next believed reading is reported again."""
+        """Discards what was reported of a door: its next confirmed reading is reported again."""
         self._reported[label] = Door.UNKNOWN
         self._candidates.pop(label, None)
 
@@ -282,9 +282,11 @@ class Doors:
             before = self._candidates.get(label)
             if before is None or before.door is not door:
                 before = _Candidate(door, now_s, 0)
-            here = self._candidates[label] = replace(before, readings=before.readings + 1)
-            long_enough = door is Door.OPEN or (here.readings > 1 and now_s - here.since_s >= DEBOUNCE_S)
-            if long_enough and here.readings >= self._readings_needed_for(label, door):
+            candidate = self._candidates[label] = replace(before, readings=before.readings + 1)
+            long_enough = door is Door.OPEN or (
+                candidate.readings > 1 and now_s - candidate.since_s >= DEBOUNCE_S
+            )
+            if long_enough and candidate.readings >= self._readings_needed_for(label, door):
                 changed[label] = door
         for label, door in seen.items():
             if door is Door.OPEN or self._reported[label] is not Door.CLOSED:
@@ -296,7 +298,7 @@ class Doors:
             self._closings.restart(label for label, door in changed.items() if door is Door.OPEN)
             self._submit(DoorsChanged(changed))
 
-    def _failed(self, board: str, *, busy: bool) -> None:
+    def _reading_failed(self, board: str, *, busy: bool) -> None:
         """A reading failed. `busy`: the board answered that it is busy."""
         entry, now_s = self._boards[board], asyncio.get_running_loop().time()
         if busy:
@@ -309,8 +311,8 @@ class Doors:
         entry.failures += 1
         if entry.failing_since_s is None:
             entry.failing_since_s = now_s
-        lasting = now_s - entry.failing_since_s >= SILENT_S
-        if entry.failures >= SILENT_AFTER and lasting and not entry.silent:
+        failing_long_enough = now_s - entry.failing_since_s >= SILENT_S
+        if entry.failures >= SILENT_AFTER and failing_long_enough and not entry.silent:
             entry.silent = True
             for label in entry.labels:
                 self._reported[label] = Door.UNKNOWN
@@ -318,7 +320,7 @@ class Doors:
             self._closings.restart(entry.labels)
             self._submit(DeviceHealth(board, False, tuple(entry.labels)))
 
-    def _answered(self, board: str) -> None:
+    def _board_answered(self, board: str) -> None:
         entry = self._boards[board]
         entry.failures = 0
         entry.failing_since_s = entry.busy_since_s = None

@@ -151,7 +151,7 @@ class Executor:
         return now_s + max(0.0, left_s - min(ANSWER_S, left_s / 2))
 
     async def _watch(self, cell: str, watch_s: float, until_s: float) -> Door:
-        """Reads the door as fast as the bus allows until it is believed open, or believed closed after
+        """Reads the door as fast as the bus allows until it is reported open, or confirmed closed after
         `watch_s`. If the door cannot be read, retries until `until_s`; only then returns UNKNOWN."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + watch_s
@@ -167,12 +167,12 @@ class Executor:
                         pause_s = min(2 * pause_s, LONGEST_RETRY_S)
                         continue
                     pause_s = RETRY_S
-                    believed = self._doors.believed(cell)
-                    if seen is Door.OPEN and believed is Door.OPEN:
+                    reported = self._doors.reported(cell)
+                    if seen is Door.OPEN and reported is Door.OPEN:
                         return Door.OPEN
                     closed = closed + 1 if seen is Door.CLOSED else 0
                     enough = closed >= self._doors.readings_needed(cell)
-                    if loop.time() >= end_s and enough and believed is not Door.OPEN:
+                    if loop.time() >= end_s and enough and reported is not Door.OPEN:
                         return Door.CLOSED
         except TimeoutError:
             return Door.UNKNOWN

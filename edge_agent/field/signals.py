@@ -60,11 +60,12 @@ class _Rest:
 
 
 class Signals:
-    """All signals of a machine; `run` must be running. `believed` gives the state of a cell's door."""
+    """All signals of a machine; `run` must be running. `reported` gives the last reported state of a cell's
+    door."""
 
-    def __init__(self, signals: Iterable[Signal], believed: Callable[[str], Door]) -> None:
+    def __init__(self, signals: Iterable[Signal], reported: Callable[[str], Door]) -> None:
         self._signals = list(signals)
-        self._believed = believed
+        self._reported = reported
         self._openings: dict[str, _Opening] = {}
         self._blinking: dict[str, tuple[float, float]] = {}
         """Begin and end of each cell's blinking, on the loop's clock."""
@@ -128,7 +129,7 @@ class Signals:
     def _end_what_is_over(self) -> None:
         now_s = asyncio.get_running_loop().time()
         for label, opening in list(self._openings.items()):
-            door = self._believed(label)
+            door = self._reported(label)
             opening.opened = opening.opened or door is Door.OPEN
             if opening.opened and door is Door.CLOSED:
                 del self._openings[label]

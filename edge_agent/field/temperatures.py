@@ -16,7 +16,7 @@ JUMP_C, JUMP_S = 10.0, 10.0
 """No cell behind a closed door warms or cools by more than this in this time: otherwise its sensor is
 faulty."""
 STEADY_S = 60.0
-"""A sensor that jumped is believed again after this long without a jump."""
+"""The readings of a sensor that jumped count again after this long without a jump."""
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Reported:
 
 
 class _Steadiness:
-    """The last readings of one sensor behind a closed door, and until when it is not believed."""
+    """The last readings of one sensor behind a closed door, and until when none of them counts."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[float, float]] = deque()
@@ -37,8 +37,8 @@ class _Steadiness:
         """Drops the earlier readings: the door is open, or nothing was read."""
         self._recent.clear()
 
-    def believed(self, temperature_c: float, now_s: float) -> bool:
-        """Whether a reading is believed, given those before it."""
+    def is_plausible(self, temperature_c: float, now_s: float) -> bool:
+        """Whether a reading counts, given those before it."""
         while self._recent and self._recent[0][0] < now_s - JUMP_S:
             self._recent.popleft()
         if any(abs(temperature_c - before_c) > JUMP_C for _, before_c in self._recent):
@@ -76,7 +76,7 @@ class Temperatures:
             return
         if not self._closed(label):
             steadiness.begin_anew()
-        if not steadiness.believed(temperature_c, asyncio.get_running_loop().time()):
+        if not steadiness.is_plausible(temperature_c, asyncio.get_running_loop().time()):
             self._lose(label)
             return
         last, active = self._reported.get(label), self._active(label)

@@ -11,7 +11,7 @@ from edge_agent.drivers.interfaces import Weight
 from edge_agent.statemachine.inputs import Input, Weighed
 
 SETTLED_S = 0.5
-"""A weight is believed when two readings this far apart, both stable, agree."""
+"""A weight is reported when two readings this far apart, both stable, agree."""
 AGREE_G = 10
 DEADBAND_G = 20
 """A smaller change is not reported."""
@@ -22,7 +22,7 @@ ERRORS = 3
 
 
 class Weighing:
-    """The scales of one machine. Takes readings from the pollers; reports believed weights and silence to the
+    """The scales of one machine. Takes readings from the pollers; reports settled weights and silence to the
     loop."""
 
     def __init__(self, labels: Iterable[str], submit: Callable[[Input], None]) -> None:

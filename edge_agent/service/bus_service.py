@@ -276,7 +276,7 @@ class BusService:
     async def doors(
         self, seconds: float | None = None, labels: Sequence[str] = ()
     ) -> AsyncIterator[dict[str, Any]]:
-        """Every door as it is believed to be now, and then each change, for `seconds` or until the caller
+        """Every door as it was last reported, and then each change, for `seconds` or until the caller
         stops. Meanwhile opening a door of `labels` (all, if none) raises no alarm (`HandCheck`).
 
         `level` is what its contact reads; None while that is unknown.
@@ -295,7 +295,7 @@ class BusService:
         end_s = float("inf") if seconds is None else loop.time() + seconds
         while loop.time() < end_s:
             for label, place in self._door_places.items():
-                door = self._doors.believed(label)
+                door = self._doors.reported(label)
                 if door is not shown[label]:
                     shown[label] = door
                     yield _door_row(label, place, door)

@@ -271,8 +271,8 @@ class PulseDone:
 
 @dataclass(frozen=True, slots=True)
 class DoorsChanged:
-    """Doors whose believed state differs from the last report, or that are believed for the first time. From
-    any reading: poll, watch or fresh one."""
+    """Doors whose confirmed state differs from the last report, or that are confirmed for the first time.
+    From any reading: poll, watch or fresh one."""
 
     doors: Mapping[str, Door]
 

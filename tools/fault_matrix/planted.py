@@ -137,9 +137,9 @@ def _everywhere(real: Any) -> Any:
 
 
 def _settles_at_once(real: Any) -> Any:
-    def read(self: Any, seen: Any, believed: Any, now_s: float) -> None:
+    def read(self: Any, seen: Any, reported: Any, now_s: float) -> None:
         with patch.object(closings, "SETTLE_S", 0.0):
-            real(self, seen, believed, now_s)
+            real(self, seen, reported, now_s)
 
     return read
 

@@ -122,7 +122,7 @@ class LightMachine:
             self._clock,
             Weighing(frozenset(), self.loop.submit),
             ClimateOutputs({}, {}, lambda: True),
-            Signals([], self._doors.believed),
+            Signals([], self._doors.reported),
             watch_s=settings.unlock.watch_ms / 1000,
             pulse_s=settings.unlock.pulse_ms / 1000,
             most_energised=settings.unlock.max_concurrent_unlocks,

@@ -137,7 +137,7 @@ class DoorChecks:
         contact = Contact(label)
         self._doors.reading_observers.append(contact.see)
         try:
-            if self._doors.believed(label) is Door.OPEN:
+            if self._doors.reported(label) is Door.OPEN:
                 yield ask(number, of, label, f"close door {label}")
                 if not await self._closed(contact):
                     yield _reads_open(label, "fault")
@@ -173,7 +173,7 @@ class DoorChecks:
         """Whether the door is closed in time."""
         try:
             async with asyncio.timeout(CLOSE_S):
-                while self._doors.believed(contact.label) is not Door.CLOSED:
+                while self._doors.reported(contact.label) is not Door.CLOSED:
                     contact.news.clear()
                     await contact.news.wait()
         except TimeoutError:
