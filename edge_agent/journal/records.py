@@ -76,8 +76,8 @@ ENTITIES: dict[str, TypeAdapter[Any]] = {
 """The maps of the state that are stored in the table `entity`, by their kind there; the others hold
 reservations."""
 
-KINDS = {"unlock_attempts": "tickets"}
-"""Kinds of the table `entity` that are not named as the map of the state."""
+ENTITY_KINDS = {"retired_codes": "resting_codes", "unlock_attempts": "tickets"}
+"""The kind in the table `entity` of each map of the state that is called otherwise there."""
 
 
 def dump(adapter: TypeAdapter[Any], value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.journal.store import Loaded
 from edge_agent.model import Instant
-from edge_agent.statemachine.codes.resting import RestingCodes
+from edge_agent.statemachine.codes.retired import RetiredCodes
 from edge_agent.statemachine.invariants import check
 from edge_agent.statemachine.locker import restored
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
@@ -28,9 +28,9 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
         raise ConfigError(findings)
     fresh = empty_state(layout)
     cells = {label: loaded.entities["cells"].get(label, cell) for label, cell in fresh.cells.items()}
-    resting = RestingCodes()
-    for code, died in sorted(loaded.entities["resting_codes"].items(), key=lambda item: item[1].wall_s):
-        resting = resting.died(code, died)
+    retired = RetiredCodes()
+    for code, at in sorted(loaded.entities["resting_codes"].items(), key=lambda item: item[1].wall_s):
+        retired = retired.with_code(code, at)
     state = replace(
         fresh,
         cells=cells,
@@ -38,7 +38,7 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
         unlock_attempts={k: t for k, t in loaded.entities["tickets"].items() if t.cell in cells},
         alarms=dict(loaded.entities["alarms"]),
         former={label: left for label, left in loaded.former.items() if label in cells},
-        resting_codes=resting,
+        retired_codes=retired,
         pulses=dict(loaded.entities["pulses"]),
         guesses=dict(loaded.entities["guesses"]),
         unconfirmed={k: u for k, u in loaded.entities["unconfirmed"].items() if k in cells},

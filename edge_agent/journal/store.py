@@ -14,7 +14,7 @@ from typing import Any
 from edge_agent.errors import StorageFault
 from edge_agent.journal.database import OperationalError, as_storage_fault, connect
 from edge_agent.journal.reader import INBOX_COLUMNS, InboxRow, JournalReader
-from edge_agent.journal.records import ENTITIES, KINDS, RESERVATION, dump, load
+from edge_agent.journal.records import ENTITIES, ENTITY_KINDS, RESERVATION, dump, load
 from edge_agent.journal.rows import (
     reservation_row,
     temperature_row,
@@ -272,7 +272,7 @@ class JournalStore(JournalReader):
     def _write_state(self, batch: Batch) -> None:
         put, gone = [], []
         for name, key in batch.changed:
-            kind = KINDS.get(name, name)
+            kind = ENTITY_KINDS.get(name, name)
             if kind in ENTITIES:
                 value = getattr(batch.after, name).get(key)
                 if value is None or (isinstance(value, UnlockAttempt) and not lasting(value)):

@@ -203,7 +203,7 @@ def _hold(builder: StepBuilder, reservation: Reservation, label: str, actor: str
         if codes & {other.drop_off_code, other.pickup_code}:
             raise _bad(rid, f"it has a code of reservation {other.reservation_id}")
     for code in codes:
-        builder.wake_code(code)
+        builder.release_code(code)
     _take_cell(builder, reservation, label, actor)
 
 

@@ -198,9 +198,9 @@ def _reserve(builder: StepBuilder, given: Reserve) -> None:
         require_rule(builder, live_or_over, Trigger.RESERVE)
     taken = allocation.allocate(builder, given.packaging, accessible=given.accessible)
     drop_off_code, pickup_code = access.choose_codes(builder, given.candidate_codes)
-    access.forget_rested(builder)
+    access.release_oldest(builder)
     for code in (drop_off_code, pickup_code):
-        builder.wake_code(code)
+        builder.release_code(code)
     reservation = Reservation(
         reservation_id=given.reservation_id,
         platform=given.platform,

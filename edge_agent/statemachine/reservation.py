@@ -218,8 +218,8 @@ def apply_rule(
 def _end(builder: StepBuilder, reservation: Reservation, rule: Rule) -> None:
     builder.put("reservations", reservation.reservation_id, None)
     builder.ended.append(reservation)
-    builder.rest_code(reservation.drop_off_code)
-    builder.rest_code(reservation.pickup_code)
+    builder.retire_code(reservation.drop_off_code)
+    builder.retire_code(reservation.pickup_code)
     if rule.to is Phase.COMPLETED:
         builder.put("former", reservation.cell, reservation)
         weight.left_behind(builder, reservation.cell)

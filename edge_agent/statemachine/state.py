@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edge_agent.model import Alarm, Cell, CellSpec, Instant, Purpose, Reservation, Source, UnlockAttempt
-from edge_agent.statemachine.codes.resting import RestingCodes
+from edge_agent.statemachine.codes.retired import RetiredCodes
 
 Need = Literal["cold", "hot"]
 """A parcel's climate in its cell."""
@@ -216,7 +216,7 @@ class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
     `former` is the completed reservation that held a cell last, for cells that were not allocated since.
-    `queue` holds the unlock ids of waiting attempts, oldest first. `resting_codes` are codes of ended
+    `queue` holds the unlock ids of waiting attempts, oldest first. `retired_codes` are codes of ended
     reservations that are not used again yet. `unlock_attempts` are those in progress, by their ids.
     """
 
@@ -225,7 +225,7 @@ class LockerState:
     unlock_attempts: Mapping[str, UnlockAttempt] = field(default_factory=dict)
     queue: tuple[str, ...] = ()
     former: Mapping[str, Reservation] = field(default_factory=dict)
-    resting_codes: RestingCodes = field(default_factory=RestingCodes)
+    retired_codes: RetiredCodes = field(default_factory=RetiredCodes)
     alarms: Mapping[str, StandingAlarm] = field(default_factory=dict)
     pulses: Mapping[str, Pulses] = field(default_factory=dict)
     guesses: Mapping[str, Guesses] = field(default_factory=dict)

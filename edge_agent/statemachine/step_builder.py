@@ -21,7 +21,7 @@ from edge_agent.model import (
     UnlockOutcome,
 )
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.codes.resting import RestingCodes
+from edge_agent.statemachine.codes.retired import RetiredCodes
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.state import (
     Climate,
@@ -80,7 +80,7 @@ class StepBuilder:
         self.unlock_attempts: Mapping[str, UnlockAttempt] = state.unlock_attempts
         self.queue = state.queue
         self.former: Mapping[str, Reservation] = state.former
-        self.resting_codes: RestingCodes = state.resting_codes
+        self.retired_codes: RetiredCodes = state.retired_codes
         self.alarms: Mapping[str, StandingAlarm] = state.alarms
         self.pulses: Mapping[str, Pulses] = state.pulses
         self.guesses: Mapping[str, Guesses] = state.guesses
@@ -115,17 +115,17 @@ class StepBuilder:
         else:
             current[key] = value
 
-    def rest_code(self, code: str) -> None:
-        """A code is no longer valid: it is not used again for a while (`resting`)."""
-        self.resting_codes = self.resting_codes.died(code, self.now)
-        self._changed["resting_codes", code] = None
+    def retire_code(self, code: str) -> None:
+        """A code is no longer valid: it is not used again for a while (`retired`)."""
+        self.retired_codes = self.retired_codes.with_code(code, self.now)
+        self._changed["retired_codes", code] = None
 
-    def wake_code(self, code: str) -> None:
-        """A code is given to a new reservation: it rests no longer."""
-        left = self.resting_codes.without(code)
-        if left is not self.resting_codes:
-            self.resting_codes = left
-            self._changed["resting_codes", code] = None
+    def release_code(self, code: str) -> None:
+        """The code may be used from now on."""
+        left = self.retired_codes.without(code)
+        if left is not self.retired_codes:
+            self.retired_codes = left
+            self._changed["retired_codes", code] = None
 
     def change_cell(self, label: str, **changes: Any) -> Cell:
         """Replaces fields of a cell."""
@@ -259,7 +259,7 @@ class StepBuilder:
             unlock_attempts=self.unlock_attempts,
             queue=self.queue,
             former=self.former,
-            resting_codes=self.resting_codes,
+            retired_codes=self.retired_codes,
             alarms=self.alarms,
             pulses=self.pulses,
             guesses=self.guesses,

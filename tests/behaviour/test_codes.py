@@ -57,9 +57,9 @@ def test_the_machine_draws_from_the_kernels_generator() -> None:
 @pytest.mark.behaviour("codes-04")
 def test_an_ended_code_is_not_issued_again_for_seven_days() -> None:
     core = Core()
-    dead = core.reserve()
-    core.feed(core.cancel(dead))
-    again = (dead.drop_off_code, dead.pickup_code, *(f"{n:04d}" for n in range(9000, 9010)))
+    ended = core.reserve()
+    core.feed(core.cancel(ended))
+    again = (ended.drop_off_code, ended.pickup_code, *(f"{n:04d}" for n in range(9000, 9010)))
     core.pass_s(7 * 24 * 3600)
     early = core.feed(Reserve("k", "res_a", "p", "o", SMALL, again)).answers[0].reservation
     assert early is not None
@@ -67,7 +67,7 @@ def test_an_ended_code_is_not_issued_again_for_seven_days() -> None:
     core.pass_s(1)
     late = core.feed(Reserve("k", "res_b", "p", "o", SMALL, again)).answers[0].reservation
     assert late is not None
-    assert (late.drop_off_code, late.pickup_code) == (dead.drop_off_code, dead.pickup_code)
+    assert (late.drop_off_code, late.pickup_code) == (ended.drop_off_code, ended.pickup_code)
 
 
 @pytest.mark.behaviour("codes-07", "codes-08")

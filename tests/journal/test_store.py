@@ -80,7 +80,7 @@ def test_only_what_changed_is_written_and_what_is_gone_is_removed(tmp_path: Path
         ended = store.reservation(reservation.reservation_id)
         assert ended is not None
         assert ended.drop_off_code == reservation.drop_off_code
-        assert set(store.load(0.0).entities["resting_codes"]) == set(core.state.resting_codes)
+        assert set(store.load(0.0).entities["resting_codes"]) == set(core.state.retired_codes)
 
 
 @pytest.mark.behaviour("time-18")

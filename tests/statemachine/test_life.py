@@ -323,7 +323,7 @@ def test_dead_codes_rest_and_live_ones_are_unique() -> None:
 
 
 @pytest.mark.behaviour("codes-05")
-def test_when_no_code_is_left_the_longest_dead_ones_come_back() -> None:
+def test_when_no_code_is_left_those_retired_first_come_back() -> None:
     core = Core(Layout(specs={s.label: s for s in specs()}, code_digits=1))
     for number in range(5):
         reserve = Reserve(f"k{number}", f"res_{number}", "p", "o", SMALL, ())

@@ -113,10 +113,12 @@ def test_a_restored_reservation_is_as_the_gateway_has_it() -> None:
 
 def test_a_restored_code_rests_no_more() -> None:
     core, (parcel,) = lost()
-    resting = core.state.resting_codes.died(parcel.pickup_code, core.now).died(parcel.drop_off_code, core.now)
-    core.state = replace(core.state, resting_codes=resting)
+    retired = core.state.retired_codes.with_code(parcel.pickup_code, core.now).with_code(
+        parcel.drop_off_code, core.now
+    )
+    core.state = replace(core.state, retired_codes=retired)
     core.feed(Restore("k", (parcel,)))
-    assert not core.state.resting_codes
+    assert not core.state.retired_codes
 
 
 def test_refusals_name_the_reservation_and_what_is_wrong() -> None:

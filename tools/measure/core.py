@@ -29,7 +29,7 @@ CELLS, STANDING = 64, 40
 LIVES, QUICK_LIVES = 12_000, 300
 LIFE_S = 45.0
 """The interval between beginnings of lives: two thousand in a day, so that the codes of thousands are
-resting."""
+retired."""
 PARCEL = Packaging(300, 200, 400, 1500)
 
 
@@ -106,7 +106,7 @@ def core(run: Run) -> list[Figure]:
     tenth = lives // 10
     first = sum(median(samples[:tenth]) for samples in spent.values())
     last = sum(median(samples[-tenth:]) for samples in spent.values())
-    resting = len(locker.state.resting_codes)
+    retired = len(locker.state.retired_codes)
     slowest = max(spent, key=lambda kind: median(spent[kind]))
     return [
         Figure(
@@ -133,6 +133,6 @@ def core(run: Run) -> list[Figure]:
             peer=first / 1000,
             peer_is=f"the first {tenth} lives",
             target="flat",
-            note=f"{resting} codes rest at the end",
+            note=f"{retired} codes are retired at the end",
         ),
     ]

@@ -108,7 +108,7 @@ class Player:
     def end(self) -> dict[str, Any]:
         """The final state, the number of facts, and the digest of them all."""
         state = STATE.dump_python(self.state, mode="json", exclude_defaults=True)
-        state.get("resting_codes", {}).pop("chunks", None)
+        state.get("retired_codes", {}).pop("chunks", None)
         return {"state": state, "facts": self.facts, "digest": self._digest.hexdigest()}
 
 

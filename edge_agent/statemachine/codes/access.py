@@ -9,22 +9,23 @@ from itertools import islice
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Purpose, Reservation, parse_qr
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.codes.resting import FORGOTTEN_AT_ONCE, rested
+from edge_agent.statemachine.codes.retired import RELEASED_AT_ONCE, may_be_reused
 from edge_agent.statemachine.step_builder import StepBuilder
 
 
 def choose_codes(builder: StepBuilder, candidates: Iterable[str]) -> tuple[str, str]:
-    """A drop-off and a pick-up code, unique among the live ones, fresh and two digits apart if possible.
+    """A drop-off and a pick-up code, unique among the live ones, not retired and two digits apart if
+    possible.
 
-    Candidates are tried in their order, then codes that never lived or have rested. Codes that differ from
-    every live code in at least two digits come first, so that a typing error of one digit opens no other
-    door. The last choice is the code that has been dead longest. Raises `Refusal` (`NO_CELL`) if every code
-    is live.
+    Candidates are tried in their order, then codes that may be used again or were never used. Codes that
+    differ from every live code in at least two digits come first, so that a typing error of one digit opens
+    no other door. The last choice is the code that was retired first. Raises `Refusal` (`NO_CELL`) if every
+    code is live.
     """
     live = builder.reservations.values()
     taken = _Taken(code for r in live for code in (r.drop_off_code, r.pickup_code))
-    builder.resting_codes = builder.resting_codes.trimmed()
-    drawn = tuple(candidates) if _some_fresh(builder, len(taken)) else ()
+    builder.retired_codes = builder.retired_codes.trimmed()
+    drawn = tuple(candidates) if _any_reusable(builder, len(taken)) else ()
     chosen: list[str] = []
     for _ in ("drop-off", "pick-up"):
         code = (
@@ -32,7 +33,7 @@ def choose_codes(builder: StepBuilder, candidates: Iterable[str]) -> tuple[str, 
             or _another(builder, taken, chosen, apart=True)
             or _drawn(builder, drawn, taken, apart=False)
             or _another(builder, taken, chosen, apart=False)
-            or _longest_dead(builder, taken)
+            or _longest_retired(builder, taken)
         )
         taken.add(code)
         chosen.append(code)
@@ -71,64 +72,64 @@ def _masks(code: str) -> Iterator[tuple[int, str]]:
 
 
 def _drawn(builder: StepBuilder, candidates: Iterable[str], taken: _Taken, *, apart: bool) -> str | None:
-    return next((c for c in candidates if taken.leaves(c, apart=apart) and _fresh(builder, c)), None)
+    return next((c for c in candidates if taken.leaves(c, apart=apart) and _reusable(builder, c)), None)
 
 
-def _some_fresh(builder: StepBuilder, live: int) -> bool:
-    """Whether any code is neither live nor resting; otherwise no search is needed."""
-    if len(builder.resting_codes) + live < 10**builder.layout.code_digits:
+def _any_reusable(builder: StepBuilder, live: int) -> bool:
+    """Whether any code is neither live nor retired; otherwise no search is needed."""
+    if len(builder.retired_codes) + live < 10**builder.layout.code_digits:
         return True
-    oldest = next(builder.resting_codes.oldest_first(), None)
-    return oldest is not None and rested(oldest[1], builder.now)
+    oldest = next(builder.retired_codes.oldest_first(), None)
+    return oldest is not None and may_be_reused(oldest[1], builder.now)
 
 
-def _fresh(builder: StepBuilder, code: str) -> bool:
-    died = builder.resting_codes.get(code)
-    return died is None or rested(died, builder.now)
+def _reusable(builder: StepBuilder, code: str) -> bool:
+    retired_at = builder.retired_codes.get(code)
+    return retired_at is None or may_be_reused(retired_at, builder.now)
 
 
 def _another(builder: StepBuilder, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
-    """A code for when no candidate fits: the longest dead of those that have rested, else one that never
-    lived."""
-    for code, died in builder.resting_codes.oldest_first():
-        if not rested(died, builder.now):
+    """A code for when no candidate fits: of those that may be used again the one that was retired first, else
+    one that was never used."""
+    for code, retired_at in builder.retired_codes.oldest_first():
+        if not may_be_reused(retired_at, builder.now):
             break
         if taken.leaves(code, apart=apart):
             return code
-    return _never_lived(builder, taken, chosen, apart=apart)
+    return _never_used(builder, taken, chosen, apart=apart)
 
 
-def _longest_dead(builder: StepBuilder, taken: _Taken) -> str:
-    oldest = next((code for code, _ in builder.resting_codes.oldest_first() if code not in taken), None)
+def _longest_retired(builder: StepBuilder, taken: _Taken) -> str:
+    oldest = next((code for code, _ in builder.retired_codes.oldest_first() if code not in taken), None)
     if oldest is None:
         raise Refusal(Code.NO_CELL, "every code is in use")
     return oldest
 
 
-def _never_lived(builder: StepBuilder, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
+def _never_used(builder: StepBuilder, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
     """Continues where the last search ended, so that all searches together check each code about once."""
-    resting, digits = builder.resting_codes, builder.layout.code_digits
+    retired, digits = builder.retired_codes, builder.layout.code_digits
     every = 10**digits
-    # Of the codes in use only those chosen just now may still be resting.
-    if len(resting) + len(taken) - sum(code in resting for code in chosen) >= every:
+    # Of the codes in use only those chosen just now may still be retired.
+    if len(retired) + len(taken) - sum(code in retired for code in chosen) >= every:
         return None
     for step in range(every):
-        number = (resting.cursor + step) % every
+        number = (retired.cursor + step) % every
         code = f"{number:0{digits}d}"
-        if taken.leaves(code, apart=apart) and code not in resting:
-            builder.resting_codes = amend(resting, cursor=number + 1)
+        if taken.leaves(code, apart=apart) and code not in retired:
+            builder.retired_codes = amend(retired, cursor=number + 1)
             return code
     return None
 
 
-def forget_rested(builder: StepBuilder) -> None:
-    """Drops the first few codes that have rested long enough, so that the list never covers more than a
+def release_oldest(builder: StepBuilder) -> None:
+    """Releases the first few codes that may be used again, so that the list covers hardly more than a
     week."""
-    oldest = builder.resting_codes.oldest_first()
-    for code, died in tuple(islice(oldest, FORGOTTEN_AT_ONCE)):
-        if not rested(died, builder.now):
+    oldest = builder.retired_codes.oldest_first()
+    for code, retired_at in tuple(islice(oldest, RELEASED_AT_ONCE)):
+        if not may_be_reused(retired_at, builder.now):
             return
-        builder.wake_code(code)
+        builder.release_code(code)
 
 
 def match_entry(builder: StepBuilder, text: str) -> tuple[Reservation, Purpose] | None:

@@ -106,16 +106,16 @@ def test_no_reservation_is_made_while_every_code_is_in_use() -> None:
     assert (refused.value.code, refused.value.message) == (Code.NO_CELL, "every code is in use")
 
 
-def test_the_longest_dead_code_is_given_when_all_rest() -> None:
+def test_the_code_retired_first_is_given_when_all_are_retired() -> None:
     core = one_digit()
     made = [core.reserve() for _ in range(5)]
-    dead: list[str] = []
+    retired: list[str] = []
     for reservation in made:
         core.feed(core.cancel(reservation))
-        dead += [reservation.drop_off_code, reservation.pickup_code]
+        retired += [reservation.drop_off_code, reservation.pickup_code]
         core.pass_s(1)
     again = core.reserve()
-    assert [again.drop_off_code, again.pickup_code] == dead[:2]
+    assert [again.drop_off_code, again.pickup_code] == retired[:2]
 
 
 @pytest.mark.parametrize("purpose", [Purpose.DROPOFF, Purpose.PICKUP])

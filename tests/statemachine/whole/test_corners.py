@@ -11,7 +11,7 @@ from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation, Rese
 from edge_agent.statemachine.codes import access
 from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, PulseDone
 from edge_agent.statemachine.invariants import check
-from tests.statemachine.codes.test_access import at, builder, dead
+from tests.statemachine.codes.test_access import at, builder, retired
 from tests.support.pure_core.core import Core
 
 
@@ -199,13 +199,13 @@ def test_a_right_code_says_why_its_door_does_not_open() -> None:
     assert not core.state.guesses
 
 
-def test_a_code_that_never_lived_comes_before_one_that_died_lately() -> None:
-    """A code that died is not given again for 7 days while others are left: 9 was left."""
+def test_a_code_never_used_comes_before_one_retired_lately() -> None:
+    """A retired code is not given again for 7 days while others are left: 9 was left."""
     week_s = 7 * 24 * 3600
-    resting = dead("0")
+    codes = retired("0")
     for code in "12345678":
-        resting = resting.died(code, at(week_s))
-    assert access.choose_codes(builder(resting, week_s + 10), ()) == ("0", "9")
+        codes = codes.with_code(code, at(week_s))
+    assert access.choose_codes(builder(codes, week_s + 10), ()) == ("0", "9")
 
 
 def test_a_live_reservation_that_is_over_breaks_an_invariant() -> None:

@@ -334,7 +334,7 @@ def test_nothing_changes_when_nothing_is_put() -> None:
     core = Core()
     builder = StepBuilder(core.state, core.layout, core.now)
     builder.put("unlock_attempts", "none", None)
-    builder.wake_code("0000")
+    builder.release_code("0000")
     builder.clear_alarm(Alarm.DOOR_AJAR, "A01")
     builder.answer(None)
     done = builder.result()

@@ -26,9 +26,9 @@ MAPS: tuple[str, ...] = get_args(MapName)
 
 def snapshot(state: LockerState) -> dict[str, Any]:
     """A copy of the maps of a state; their entries are immutable."""
-    resting = {code: state.resting_codes.get(code) for code in state.resting_codes}
+    retired = {code: state.retired_codes.get(code) for code in state.retired_codes}
     return {name: dict(getattr(state, name)) for name in MAPS} | {
-        "resting_codes": resting,
+        "retired_codes": retired,
         "queue": state.queue,
     }
 
@@ -36,7 +36,7 @@ def snapshot(state: LockerState) -> dict[str, Any]:
 def differing(before: dict[str, Any], after: dict[str, Any]) -> set[tuple[str, str]]:
     """What differs between two snapshots, as (map, key)."""
     found = set()
-    for name in (*MAPS, "resting_codes"):
+    for name in (*MAPS, "retired_codes"):
         old, new = before[name], after[name]
         found |= {(name, key) for key in {*old, *new} if old.get(key) != new.get(key)}
     return found
