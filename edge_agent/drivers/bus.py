@@ -2,9 +2,9 @@
 
 Commands overtake polls. Between frames the line is silent for 3.5 characters (Modbus over serial line 1.02,
 2.5.1.1: fixed 1.75 ms above 19200 baud) or longer if a device needs it. A device that did not reply in time
-rests (it is not asked for a moment), and the owner records the reply that it owes: a late reply is never
-taken for the reply to another request (docs/decisions/0012-owed-replies.md). The owner does not wait for a
-dead device when there is other work.
+is not asked for a moment (the owner backs off), and the owner records the reply that it owes: a late reply is
+never taken for the reply to another request (docs/decisions/0012-owed-replies.md). The owner does not wait
+for a dead device when there is other work.
 """
 
 from __future__ import annotations
@@ -152,15 +152,15 @@ class BusOwner:
         """Sends a request and returns the bits or registers of its reply; never a reply to an earlier
         request.
 
-        After `deadline_s` (loop time) the request is not sent any more. A poll of a device that rests fails
-        at once (`NotSent`); requests of a higher priority wait until the device may be asked. Raises
-        `BusTimeout`, `BadReply`, `NotSent`, `PortLost` (`BusFault`s) or `DeviceFault`.
+        After `deadline_s` (loop time) the request is not sent any more. A poll of a device that timed out
+        just now fails at once (`NotSent`); requests of a higher priority wait until the device may be asked.
+        Raises `BusTimeout`, `BadReply`, `NotSent`, `PortLost` (`BusFault`s) or `DeviceFault`.
         """
         if not (self._open or self._redialling):
             raise PortLost(f"bus {self.name}: the port is not open")
         now_s = asyncio.get_running_loop().time()
         if priority is Priority.POLL and not self._queue.may_ask(AddressedRequest(address, request), now_s):
-            raise NotSent(f"bus {self.name}: device {address} rests")
+            raise NotSent(f"bus {self.name}: device {address} is not asked again yet, after a timeout")
         done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._numbers += 1
         job = Job(priority, self._numbers, AddressedRequest(address, request), needs, done, deadline_s)

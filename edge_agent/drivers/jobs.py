@@ -85,7 +85,7 @@ class JobQueue:
 
     def choose(self, now_s: float) -> tuple[Job | None, float]:
         """The job that is next; else None and when to choose again. Fails jobs after their deadline and polls
-        of devices that rest; removes cancelled ones."""
+        of devices that timed out just now; removes cancelled ones."""
         again_s = now_s + LONGEST_DRAIN_S
         fair = self._watches >= WATCHES_IN_A_ROW
         best: tuple[tuple[int, int], Job] | None = None
@@ -98,7 +98,7 @@ class JobQueue:
                 job.fail(NotSent(f"bus {self._bus}: too late for device {device}"))
             elif job.priority is Priority.POLL and not self.may_ask(job.question, now_s):
                 self.jobs.remove(job)
-                job.fail(NotSent(f"bus {self._bus}: device {device} rests"))
+                job.fail(NotSent(f"bus {self._bus}: device {device} is not asked again yet, after a timeout"))
             else:
                 may_s = self._may_go_s(job, now_s)
                 rank = Priority.WATCH if fair and job.priority is Priority.POLL else job.priority

@@ -79,7 +79,7 @@ class BusNeeds(ProfilePart):
     turnaround_ms: Milliseconds = 50
     """Longest time from the end of a request to the start of its reply."""
     drain_ms: Milliseconds = 100
-    """How long the device rests after a timeout: a reply is hardly ever later."""
+    """How long the device is not asked after a timeout: a reply is hardly ever later."""
     late_ms: Milliseconds = 2000
     """No reply arrives after this time, however late the device is at its worst."""
 

@@ -69,7 +69,7 @@ class ClimateOutputs:
             self._coolers[label].other = self._heaters[label]
         self._all = [*self._heaters.values(), *self._coolers.values()]
         self._steered = steered
-        self._rests_until_s: dict[str, float] = {}
+        self._retry_at_s: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._turns = 0
 
@@ -106,7 +106,7 @@ class ClimateOutputs:
 
     async def _tend(self, output: _Output) -> None:
         now_s = asyncio.get_running_loop().time()
-        if self._rests_until_s.get(output.driver.board, 0.0) > now_s:
+        if self._retry_at_s.get(output.driver.board, 0.0) > now_s:
             return
         if not (output.wanted and self._steered()):
             if self._may_be_on(output):
@@ -128,17 +128,17 @@ class ClimateOutputs:
             output.on_until_s = output.again_s = 0.0
 
     async def _send(self, output: _Output, sending: Awaitable[None]) -> bool:
-        """Returns whether the board accepted the request. A board that failed rests for a while with all its
-        outputs, so that it costs the bus at most one time-out a second."""
+        """Returns whether the board accepted the request. A board that failed is not asked for a while, with
+        all its outputs, so that it costs the bus at most one time-out a second."""
         board = output.driver.board
         try:
             await sending
         except (BusFault, DeviceFault) as fault:
-            if board not in self._rests_until_s:
+            if board not in self._retry_at_s:
                 log.warning("output not switched", output=output.place, fault=str(fault))
-            self._rests_until_s[board] = asyncio.get_running_loop().time() + RETRY_S
+            self._retry_at_s[board] = asyncio.get_running_loop().time() + RETRY_S
             return False
-        self._rests_until_s.pop(board, None)
+        self._retry_at_s.pop(board, None)
         return True
 
     @staticmethod

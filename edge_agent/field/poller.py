@@ -22,8 +22,8 @@ WATCHED_IN_A_ROW = (1, 2, 3)
 average."""
 UNEVEN_S = 0.004
 """The longest pause between two readings of a board with an open door, drawn each time."""
-RESTING_S = 0.02
-"""Pause before a device that rests after a fault is considered again."""
+BACKED_OFF_S = 0.02
+"""Pause before a device that failed just now is considered again."""
 FAILING_AFTER, FAILING_S = 4, 0.4
 """A board that has failed this often in a row is asked after a pause that doubles up to this time: a late
 reply then arrives while nothing is asked, and is recognised as late."""
@@ -177,7 +177,7 @@ class Poller:
         try:
             await self._doors.read_board(board, Priority.POLL)
         except (NotSent, PortLost):
-            self._ask_after_s[board] = now_s + RESTING_S  # asking costs the bus nothing
+            self._ask_after_s[board] = now_s + BACKED_OFF_S  # asking costs the bus nothing
         except (BusFault, DeviceFault):
             self._ask_after_s[board] = asyncio.get_running_loop().time() + self._pause_s(board)
         else:
@@ -190,7 +190,7 @@ class Poller:
         if self._doors.silent(board):
             return SILENT_RETRY_S
         doubled = min(10, max(0, self._doors.failures(board) - FAILING_AFTER))
-        return min(RESTING_S * float(2**doubled), FAILING_S)
+        return min(BACKED_OFF_S * float(2**doubled), FAILING_S)
 
     def _next_slow(self, now_s: float) -> SlowDevice | None:
         """The scale or thermometer that is due first; None if none is due."""
@@ -202,9 +202,9 @@ class Poller:
         try:
             await device.read()
         except NotSent:
-            device.due_s = now_s + RESTING_S
+            device.due_s = now_s + BACKED_OFF_S
         except PortLost:
-            self._slow_failed(device, now_s, RESTING_S, SLOW_SILENT_S)
+            self._slow_failed(device, now_s, BACKED_OFF_S, SLOW_SILENT_S)
         except DeviceFault as fault:
             self._slow_failed(device, now_s, SLOW_RETRY_S, BUSY_LIMIT_S if fault.busy else SLOW_SILENT_S)
         except BusFault:

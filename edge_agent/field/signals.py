@@ -52,11 +52,11 @@ class _Opening:
 
 
 @dataclass(slots=True)
-class _Rest:
-    """A board that failed: until when it is not asked, and how long it rests after the next failure."""
+class _Backoff:
+    """A board that failed: until when it is not asked, and for how long after the next failure."""
 
     until_s: float
-    next_s: float
+    next_pause_s: float
 
 
 class Signals:
@@ -69,7 +69,7 @@ class Signals:
         self._openings: dict[str, _Opening] = {}
         self._blinking: dict[str, tuple[float, float]] = {}
         """Begin and end of each cell's blinking, on the loop's clock."""
-        self._rests: dict[str, _Rest] = {}
+        self._backoffs: dict[str, _Backoff] = {}
         self._one_write = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -145,8 +145,8 @@ class Signals:
 
     async def _tend(self, signal: Signal) -> None:
         now_s = asyncio.get_running_loop().time()
-        rest = self._rests.get(signal.output.board)
-        if rest is not None and now_s < rest.until_s:
+        backoff = self._backoffs.get(signal.output.board)
+        if backoff is not None and now_s < backoff.until_s:
             return
         if self._wanted(signal):
             if not signal.is_on or signal.again_s <= now_s:
@@ -165,16 +165,17 @@ class Signals:
             return signal.is_on
 
     async def _sent(self, signal: Signal, sending: Awaitable[None]) -> bool:
-        """Returns whether the board accepted the write; a board that failed rests."""
+        """Returns whether the board accepted the write; a board that failed is not asked for a
+        while."""
         board = signal.output.board
         try:
             await sending
         except (BusFault, DeviceFault) as fault:
-            rest = self._rests.get(board, _Rest(-inf, RETRY_S))
-            if board not in self._rests:
+            backoff = self._backoffs.get(board, _Backoff(-inf, RETRY_S))
+            if board not in self._backoffs:
                 log.warning("signal not switched", signal=signal.name, device=board, fault=str(fault))
-            until_s = asyncio.get_running_loop().time() + rest.next_s
-            self._rests[board] = _Rest(until_s, min(2 * rest.next_s, LONGEST_RETRY_S))
+            until_s = asyncio.get_running_loop().time() + backoff.next_pause_s
+            self._backoffs[board] = _Backoff(until_s, min(2 * backoff.next_pause_s, LONGEST_RETRY_S))
             return False
-        self._rests.pop(board, None)
+        self._backoffs.pop(board, None)
         return True

@@ -115,7 +115,7 @@ def test_a_late_reply_is_never_the_answer_to_the_next_question() -> None:
         asked = asyncio.create_task(ask(bus, 1, 10))
         with pytest.raises(BusTimeout):
             await asked
-        loop.call_later(0.03, cable._arrive, late)  # the straggler, while the device rests
+        loop.call_later(0.03, cable._arrive, late)  # the straggler, while the owner backs off
         with pytest.raises(NotSent):
             await ask(bus, 1, 20)  # a poll does not wait for it
         assert await ask(bus, 1, 20, Priority.WATCH) == [20]

@@ -163,7 +163,7 @@ def test_polls_get_their_turn_between_watching_reads() -> None:
     on_bus(test, kind=Numbered)
 
 
-def test_a_request_whose_time_runs_out_while_its_device_rests_is_given_up_in_time() -> None:
+def test_a_request_whose_time_runs_out_during_the_backoff_of_its_device_fails_in_time() -> None:
     """At the very instant of its deadline: a bus that only checked again then would loop without end."""
 
     async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:

@@ -235,7 +235,7 @@ def test_at_most_two_locks_at_once_and_the_third_is_judged_again() -> None:
 
 
 @pytest.mark.behaviour("opening-08")
-def test_a_lock_beyond_its_duty_rests() -> None:
+def test_a_lock_beyond_its_duty_is_not_pulsed() -> None:
     core = Core()
     reservation = core.reserve()
     for _ in range(6):

@@ -69,7 +69,7 @@ class KeyDecoder:
         self._around = (prefix, suffix)
         self._at_s: list[float] = []
         """When each character was typed, by the kernel's clock."""
-        self._rest = b""
+        self._incomplete = b""
         self._typed: list[str] = []
         self._overlong = False
         self._shifts: set[int] = set()
@@ -82,9 +82,9 @@ class KeyDecoder:
 
     def feed(self, data: bytes) -> list[str]:
         """The texts that `data` completes."""
-        data = self._rest + data
+        data = self._incomplete + data
         whole = len(data) // EVENT.size * EVENT.size
-        self._rest = data[whole:]
+        self._incomplete = data[whole:]
         texts = []
         for seconds, microseconds, kind, code, value in EVENT.iter_unpack(data[:whole]):
             if kind == EV_SYN and code == SYN_DROPPED:

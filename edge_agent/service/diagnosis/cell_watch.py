@@ -174,7 +174,7 @@ class CellWatch:
             )
             why = "its board answers that no temperature sensor is connected"
             yield Found("temperature", label, "fault", why, step, ("temperature_sensor_dead",))
-        yield from _rest("temperature", "thermometers", self._sensors.thermometers, known, dead)
+        yield from _remaining_parts("temperature", "thermometers", self._sensors.thermometers, known, dead)
 
     def _scales(self, answering: Collection[str], window_s: float) -> Iterator[Found]:
         known, bad = [], []
@@ -186,7 +186,7 @@ class CellWatch:
             if found is not None:
                 bad.append(label)
                 yield found
-        yield from _rest("scale", "scales", self._sensors.scales, known, bad)
+        yield from _remaining_parts("scale", "scales", self._sensors.scales, known, bad)
 
     def _scale(self, label: str, device: str, window_s: float) -> Found | None:
         series = self._weights.get(label, _Series())
@@ -229,7 +229,7 @@ class CellWatch:
                 )
                 yield Found("heater", label, "fault", stuck, step, ("heater_stuck",))
         why = "not switched on, in use, not seen closed, or too slow to be judged in this time"
-        yield from _rest("heater", "heaters", self._sensors.heaters, judged, bad, why)
+        yield from _remaining_parts("heater", "heaters", self._sensors.heaters, judged, bad, why)
 
     def _stuck(self, label: str, series: _Series, window_s: float) -> tuple[str | None, bool]:
         """Why a heater seems not to have switched off, and whether that can be judged at all."""
@@ -262,7 +262,7 @@ def _moved(series: _Series) -> float:
     return last[few // 2] - first[few // 2]
 
 
-def _rest(
+def _remaining_parts(
     check: str,
     what: str,
     there: Collection[str],
