@@ -115,14 +115,14 @@ class Call:
     parts: Parts
     document: Any
 
-    async def once(
+    async def run_once(
         self, act: Callable[[CommandIds], Awaitable[Body]], new_id: Callable[[], str] = new_reservation_id
     ) -> Response:
         """Runs `act` once for the request's id. The machine's decision is the response; a refusal is a
         decision, too. `new_id` makes the id of the reservation that `reserve` creates; other requests do not
         use it."""
 
-        async def decided(command_ids: CommandIds) -> StoredResponse:
+        async def decide(command_ids: CommandIds) -> StoredResponse:
             try:
                 done = await act(command_ids)
                 return StoredResponse(200, done.model_dump_json(exclude_none=True))
@@ -133,10 +133,12 @@ class Call:
                 return StoredResponse(status, json.dumps(body))
 
         request = self.request
-        given, made = request.state.x_request_id_given, request.state.x_request_id
-        scope = RequestScope(self.caller.name, request.method, request.url.path, given, made)
-        answer = await self.parts.idempotency.once(scope, self.document, decided, new_id)
-        return Response(answer.body, answer.status, media_type="application/json")
+        state = request.state
+        scope = RequestScope(
+            self.caller.name, request.method, request.url.path, state.x_request_id_given, state.x_request_id
+        )
+        response = await self.parts.idempotency.run_once(scope, self.document, decide, new_id)
+        return Response(response.body, response.status, media_type="application/json")
 
     async def send_command(
         self, machine_id: str, name: str, fields: dict[str, Any], command_ids: CommandIds
@@ -146,7 +148,7 @@ class Call:
             machine_id,
             name,
             fields,
-            request_id=command_ids.request_id,
+            command_id=command_ids.command_id,
             x_request_id=self.request.state.x_request_id,
         )
 

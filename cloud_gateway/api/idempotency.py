@@ -23,21 +23,22 @@ from edge_agent.errors import Code, FieldViolation, Refusal
 
 @dataclass(frozen=True, slots=True)
 class RequestScope:
-    """An X-Request-ID and what it is unique in. `request_id`: as the caller sent it, or None; `x_request_id`:
-    the same, or the one that the gateway generated."""
+    """An X-Request-ID and what it is unique in. `sent_x_request_id`: as the caller sent it, or None;
+    `x_request_id`: the same, or the one that the gateway generated."""
 
     platform: str
     method: str
     path: str
-    request_id: str | None
+    sent_x_request_id: str | None
     x_request_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class CommandIds:
-    """The ids under which a request reaches the machine."""
+    """The ids under which a request reaches the machine. `command_id`: the field `request_id` of its
+    command."""
 
-    request_id: str
+    command_id: str
     reservation_id: str
 
 
@@ -67,7 +68,7 @@ class Idempotency:
         self._clock = clock
         self._running: dict[str, _Running] = {}
 
-    async def once(
+    async def run_once(
         self,
         scope: RequestScope,
         body: Any,
@@ -80,12 +81,12 @@ class Idempotency:
         Raises `Refusal` INVALID_ARGUMENT for the same id with another body, and whatever `act` raises.
         """
         digest = _digest(canonical(body))
-        if scope.request_id is None:
+        if scope.sent_x_request_id is None:
             key = uuid.uuid4().hex
-            # The machine gets the same request id that the caller gets.
+            # The command gets the same id that the caller gets.
             work = act(CommandIds(scope.x_request_id, new_id()))
         else:
-            key = _digest("\0".join((scope.platform, scope.method, scope.path, scope.request_id)))
+            key = _digest("\0".join((scope.platform, scope.method, scope.path, scope.sent_x_request_id)))
             running = self._running.get(key)
             if running is not None:
                 _require_same_body(running.body_digest, digest)
@@ -111,34 +112,34 @@ class Idempotency:
 
         def begin(db: Connection) -> StoredResponse | str:
             """Returns the stored response, or the reservation id to use, which is stored before acting."""
-            fresh = {
+            row_values = {
                 "key": key,
                 "body_digest": digest,
                 "reservation_id": new_id(),  # used by a reserve only
                 "created_s": now_s,
                 "x_request_id": x_request_id,
             }
-            insert_once(db, requests, fresh)  # another gateway may do the same just now
+            insert_once(db, requests, row_values)  # another gateway may do the same just now
             row = db.execute(select(requests).where(requests.c.key == key)).one()
             _require_same_body(row.body_digest, digest)
-            kept: str = row.reservation_id
-            return kept if row.answer is None else StoredResponse(row.status, row.answer)
+            reservation_id: str = row.reservation_id
+            return reservation_id if row.answer is None else StoredResponse(row.status, row.answer)
 
         begun = await self._store.write(begin)
         if isinstance(begun, StoredResponse):
             return begun
-        answer = await act(CommandIds(f"{COMMAND_PREFIX}{key}", begun))
+        response = await act(CommandIds(f"{COMMAND_PREFIX}{key}", begun))
 
-        def keep(db: Connection) -> StoredResponse:
-            """Keeps the first answer, also if another gateway sent the same request at the same time."""
+        def store_first(db: Connection) -> StoredResponse:
+            """Stores the first response, also if another gateway sent the same request at the same time."""
             mine = requests.c.key == key
             change = update(requests).where(mine, requests.c.answer.is_(None))
-            if db.execute(change.values(status=answer.status, answer=answer.body)).rowcount == 1:
-                return answer
+            if db.execute(change.values(status=response.status, answer=response.body)).rowcount == 1:
+                return response
             row = db.execute(select(requests).where(mine)).one_or_none()
-            return answer if row is None or row.answer is None else StoredResponse(row.status, row.answer)
+            return response if row is None or row.answer is None else StoredResponse(row.status, row.answer)
 
-        return await self._store.write(keep)
+        return await self._store.write(store_first)
 
     def _ended(self, key: str, task: asyncio.Task[StoredResponse]) -> None:
         del self._running[key]
@@ -151,8 +152,8 @@ def new_reservation_id() -> str:
     return f"res_{secrets.token_hex(12)}"
 
 
-def _require_same_body(kept: str, digest: str) -> None:
-    if kept != digest:
+def _require_same_body(stored_digest: str, digest: str) -> None:
+    if stored_digest != digest:
         problem = "was used before with another body"
         violation = FieldViolation("X-Request-ID", problem)
         raise Refusal(Code.INVALID_ARGUMENT, f"{violation.field} {problem}", (violation,))

@@ -109,7 +109,7 @@ async def request_maintenance(request: Request, caller: Caller, parts: WithParts
             raise reply_does_not_fit() from None  # a ticket of another machine
         return answer
 
-    return await call.once(act)
+    return await call.run_once(act)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,9 @@ class RequestMiddleware:
             return
         given = Headers(scope=scope).get(HEADER)
         usable = given is not None and 1 <= len(given) <= REQUEST_ID_MAX and _printable(given)
-        request_id = given if usable and given is not None else f"req_{uuid.uuid4().hex}"
+        x_request_id = given if usable and given is not None else f"req_{uuid.uuid4().hex}"
         state = scope.setdefault("state", {})
-        state["x_request_id"] = request_id
+        state["x_request_id"] = x_request_id
         state["x_request_id_given"] = given if usable else None
         started, status, method = perf_counter(), 0, scope["method"]
         _normalise(scope)
@@ -44,7 +44,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                MutableHeaders(scope=message)[HEADER] = x_request_id
             elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
@@ -76,7 +76,7 @@ class RequestMiddleware:
                 route=getattr(scope.get("route"), "path", "unmatched"),
                 status=status,
                 platform=state.get("platform_name"),
-                request_id=request_id,
+                request_id=x_request_id,
                 ms=round((perf_counter() - started) * 1000, 1),
             )
 

@@ -79,7 +79,7 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
         )
 
     asked = SealedRequest(body.machine_id, caller.name, body.platform_order_id, body.notes, body.webhook_url)
-    return await call.once(act, lambda: parts.seals.new_id(asked))
+    return await call.run_once(act, lambda: parts.seals.new_id(asked))
 
 
 @router.get(
@@ -170,7 +170,7 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
             raise reply_does_not_fit() from None
         return AcceptedAnswer(request_id=request.state.x_request_id, accepted_at=str(accepted_at))
 
-    return await call.once(act)
+    return await call.run_once(act)
 
 
 async def _ask_to_reserve(
@@ -212,7 +212,7 @@ async def _end_reservation(
         await call.send_command(row.machine_id, name, {"reservation_id": reservation_id}, command_ids)
         return NothingAnswer()
 
-    return await call.once(act)
+    return await call.run_once(act)
 
 
 async def _open(request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str) -> Response:
@@ -228,7 +228,7 @@ async def _open(request: Request, caller: Platform, parts: Parts, reservation_id
             raise reply_does_not_fit()
         return OpenedAnswer(cell=CellAnswer(description=cell["description"]))
 
-    return await call.once(act)
+    return await call.run_once(act)
 
 
 async def _reservation_of(parts: Parts, caller: Platform, reservation_id: str) -> ReservationRow:

@@ -121,15 +121,15 @@ class Canceller:
         until_s = now_s + 2 * self._timing.wait_s
         if not await self._store.write(lambda db: _claim(db, reservation_id, now_s, until_s)):
             return
-        request_id = f"req_{uuid.uuid4().hex}"
+        command_id = f"req_{uuid.uuid4().hex}"
         log().warning("reservation_given_up", machine_id=machine_id, reservation_id=reservation_id)
         try:
             await self._machines.call(
                 machine_id,
                 "cancel",
                 {"reservation_id": reservation_id},
-                request_id=request_id,
-                x_request_id=request_id,
+                command_id=command_id,
+                x_request_id=command_id,
             )
         except MachineRefusal as refusal:
             log().warning("given_up_not_cancelled", machine_id=machine_id, code=refusal.code)

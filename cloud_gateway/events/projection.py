@@ -240,14 +240,14 @@ def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, no
     )
 
 
-def _x_request_id(db: Connection, request_id: str | None) -> str | None:
+def _x_request_id(db: Connection, command_id: str | None) -> str | None:
     """The X-Request-ID of the request that caused an event. A command's id contains the key of the
     request's row. If the caller gave no X-Request-ID, the response carried the command's id."""
-    if request_id is None or not request_id.isprintable():
+    if command_id is None or not command_id.isprintable():
         return None  # no request, or an id of the machine's own, which begins with a control character
-    query = select(requests.c.x_request_id).where(requests.c.key == request_id.removeprefix(COMMAND_PREFIX))
+    query = select(requests.c.x_request_id).where(requests.c.key == command_id.removeprefix(COMMAND_PREFIX))
     given: str | None = db.execute(query).scalar_one_or_none()
-    return given or request_id
+    return given or command_id
 
 
 def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool) -> None:

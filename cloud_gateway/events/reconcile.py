@@ -341,9 +341,9 @@ class Reconciler:
             await self._store.write(lambda db: end_of(db, over))
 
     async def _ask(self, machine_id: str, name: str, fields: dict[str, Any]) -> Reply:
-        request_id = f"req_{uuid.uuid4().hex}"
+        command_id = f"req_{uuid.uuid4().hex}"
         return await self._machines.call(
-            machine_id, name, fields, request_id=request_id, x_request_id=request_id
+            machine_id, name, fields, command_id=command_id, x_request_id=command_id
         )
 
     def _wait(self, name: str, first_s: float | None = None) -> None:

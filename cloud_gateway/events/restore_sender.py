@@ -85,13 +85,13 @@ class RestoreSender:
             del self._answering[machine_id]
 
     async def _restore(self, machine_id: str) -> bool:
-        request_id = f"req_{uuid.uuid4().hex}"
+        command_id = f"req_{uuid.uuid4().hex}"
         try:
             if await self._store.read(lambda db: is_suspected(db, machine_id)):
                 raise Refusal(Code.OFFLINE, "two machines use this machine_id")
             fields = await self._store.read(lambda db: held_of(db, machine_id))
             await self._machines.call(
-                machine_id, "restore", fields, request_id=request_id, x_request_id=request_id
+                machine_id, "restore", fields, command_id=command_id, x_request_id=command_id
             )
         except (MachineRefusal, Refusal) as refusal:
             log().warning("restore_refused", machine_id=machine_id, code=int(refusal.code))

@@ -163,7 +163,7 @@ class MachineCommands:
             self._online[machine_id] = state
 
     async def call(
-        self, machine_id: str, name: str, fields: dict[str, Any], *, request_id: str, x_request_id: str
+        self, machine_id: str, name: str, fields: dict[str, Any], *, command_id: str, x_request_id: str
     ) -> Reply:
         """Sends a command and waits for the reply, `Timing.wait_s` at most; logs one line.
 
@@ -172,7 +172,7 @@ class MachineCommands:
         """
         started, code = perf_counter(), 0
         try:
-            return await self._call(machine_id, name, fields, request_id, x_request_id)
+            return await self._call(machine_id, name, fields, command_id, x_request_id)
         except (MachineRefusal, Refusal) as refusal:
             code = int(refusal.code)
             raise
@@ -185,13 +185,13 @@ class MachineCommands:
                 command=name,
                 machine_id=machine_id,
                 x_request_id=x_request_id,
-                request_id=request_id,
+                request_id=command_id,
                 code=code,
                 ms=round((perf_counter() - started) * 1000, 1),
             )
 
     async def _call(
-        self, machine_id: str, name: str, fields: dict[str, Any], request_id: str, x_request_id: str
+        self, machine_id: str, name: str, fields: dict[str, Any], command_id: str, x_request_id: str
     ) -> Reply:
         if not self.connected:
             raise Refusal(Code.OFFLINE, "the broker is not connected")
@@ -211,7 +211,7 @@ class MachineCommands:
                     OutgoingCommand(
                         topics.command(name), topics.reply(self._gateway_name), correlation, x_request_id
                     ),
-                    lambda: self._payload(machine_id, fields, request_id, deadline - loop.time()),
+                    lambda: self._payload(machine_id, fields, command_id, deadline - loop.time()),
                 )
                 return await pending.reply
         except TimeoutError:
@@ -234,7 +234,7 @@ class MachineCommands:
             raise Refusal(Code.OFFLINE, "the machine has not finished comparing its history with the gateway")
 
     def _payload(
-        self, machine_id: str, fields: dict[str, Any], request_id: str, left_s: float
+        self, machine_id: str, fields: dict[str, Any], command_id: str, left_s: float
     ) -> tuple[bytes, int]:
         """The payload of a command, and its life in whole seconds; `left_s`: how long its caller still waits.
 
@@ -247,7 +247,7 @@ class MachineCommands:
         now_s = self._clock()
         body = {
             **fields,
-            "request_id": request_id,
+            "request_id": command_id,
             "issued_at": _rfc3339_ms(now_s),
             "expires_at": _rfc3339_ms(now_s + life_s),
         }
