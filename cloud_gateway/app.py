@@ -30,7 +30,7 @@ from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
 from cloud_gateway.logs import WINDOW_S, error_fields, log, log_suppressed_counts
 from cloud_gateway.machines.commands import MachineCommands
-from cloud_gateway.machines.gate import MachineQuotas
+from cloud_gateway.machines.gate import MachineAccounts
 from cloud_gateway.machines.mqtt_link import MqttLink
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.operations import routes as operations
@@ -177,10 +177,12 @@ def _build(
     link = MqttLink(settings.mqtt, topics if settings.wall is None else [*topics, TELEMETRY])
     twins = Twins(store, clock)
     machines = MachineCommands(gateway_name, timing, clock, link, twins.has_unresolved)
-    quotas, seals = MachineQuotas(), Seals(settings.platforms)
+    accounts, seals = MachineAccounts(), Seals(settings.platforms)
     feed = None if settings.wall is None else WallFeed(store, lambda: machines.connected)
     deliverer, wake = _make_deliverer(store, settings, timing, clock, webhooks_max, feed)
-    reconciler = Reconciler(store, machines, timing, clock, wake, gateway_name, quotas=quotas, seals=seals)
+    reconciler = Reconciler(
+        store, machines, timing, clock, wake, gateway_name, accounts=accounts, seals=seals
+    )
     restore_sender = RestoreSender(store, machines)
     intake = Intake(
         store,
@@ -191,7 +193,7 @@ def _build(
         reconciler.check_machine,
         twins=twins,
         restore_sender=restore_sender,
-        quotas=quotas,
+        accounts=accounts,
         seals=seals,
     )
     parts = Parts(
@@ -205,7 +207,7 @@ def _build(
         twins=twins,
         check_machine=lambda machine_id: reconciler.check_machine(machine_id, None, retained=True),
         timing=timing,
-        quotas=quotas,
+        accounts=accounts,
         seals=seals,
         qr_images=QrImages(),
     )

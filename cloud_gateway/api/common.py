@@ -29,7 +29,7 @@ from cloud_gateway.db.store import Store
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
 from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Reply
-from cloud_gateway.machines.gate import MachineQuotas
+from cloud_gateway.machines.gate import MachineAccounts
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.settings import Platform, Settings, Timing
 from edge_agent.errors import Code, Refusal
@@ -54,7 +54,7 @@ class Parts:
     """Makes the reconciler check a machine again (`Reconciler.check_machine`); that also starts a pending
     audit."""
     timing: Timing = field(default_factory=Timing)
-    quotas: MachineQuotas = field(default_factory=MachineQuotas)
+    accounts: MachineAccounts = field(default_factory=MachineAccounts)
     seals: Seals = field(default_factory=lambda: Seals(()))
     qr_images: QrImages = field(default_factory=QrImages)
 

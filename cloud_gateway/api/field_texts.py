@@ -123,7 +123,7 @@ TEXTS: dict[str, tuple[str, Any]] = {
     "buses_down": ("The buses that do not work.", []),
     "journal_writable": ("Whether the machine can write its journal.", True),
     "clock_synced": ("Whether its clock is synchronised.", True),
-    "refused_messages": ("How many of its messages this gateway refused since its start.", 0),
+    "refused_messages": ("How many of its messages this gateway rejected since its start.", 0),
     "instance": (
         "The hardware: the serial number of its board, and the id of its journal.",
         "10000000abcd/7c1e",

@@ -30,7 +30,7 @@ from cloud_gateway.machines.commands import (
     hand_to_caller,
 )
 from cloud_gateway.machines.gate import (
-    MachineQuotas,
+    MachineAccounts,
     NotEntitled,
     ReceivedEvent,
     read_event,
@@ -97,7 +97,7 @@ class Intake:
         *,
         twins: Twins | None = None,
         restore_sender: RestoreSender | None = None,
-        quotas: MachineQuotas | None = None,
+        accounts: MachineAccounts | None = None,
         seals: Seals | None = None,
     ) -> None:
         self._store = store
@@ -108,7 +108,7 @@ class Intake:
         self._check_machine = check_machine
         self._twins = twins or Twins(store, clock)
         self._restore_sender = restore_sender or RestoreSender(store, machines)
-        self._quotas = quotas or MachineQuotas()
+        self._accounts = accounts or MachineAccounts()
         self._seals = seals or Seals(())
         self._lanes: list[asyncio.Queue[Received]] = [asyncio.Queue() for _ in range(store.writers)]
         self._unacknowledged: deque[Received] = deque()
@@ -171,10 +171,10 @@ class Intake:
         except Exception as error:
             await self._reject(message, _reason(error))
 
-    def _refuse(self, topic: str, kind: str) -> None:
+    def _count_rejected(self, topic: str, kind: str) -> None:
         machine_id = machine_of(topic)
         if machine_id is not None:
-            self._quotas.count_rejected(machine_id, kind)
+            self._accounts.count_rejected(machine_id, kind)
 
     def _admit(self, batch: list[Received]) -> list[_AdmittedEvent]:
         """Reads the events, each charged once to its machine's quota, however often it is stored."""
@@ -182,15 +182,15 @@ class Intake:
         for message in batch:
             try:
                 machine_id = sender_of(message.topic)
-                if not self._quotas.take_quota(machine_id, [len(message.payload)]):
-                    self._refuse(message.topic, "quota")
+                if not self._accounts.take_quota(machine_id, [len(message.payload)]):
+                    self._count_rejected(message.topic, "quota")
                     continue  # `sync` requests it later, when the quota allows it
                 received = read_event(machine_id, message.payload)
                 if received.event is None:
-                    self._refuse(message.topic, "event")
+                    self._count_rejected(message.topic, "event")
                 admitted.append(_AdmittedEvent(message, received))
             except ValueError as error:
-                self._refuse(message.topic, "event")
+                self._count_rejected(message.topic, "event")
                 admitted.append(_AdmittedEvent(message, None, _reason(error)))
         return admitted
 
@@ -263,7 +263,7 @@ class Intake:
         """Hands a reply to its caller. An unusable one is not kept, because it may hold codes."""
         sent = self._machines.sent_command(message.correlation)
         if sent is None or sent.machine_id != machine_id:
-            self._quotas.count_rejected(machine_id, "reply")
+            self._accounts.count_rejected(machine_id, "reply")
             log().warning("reply_to_no_command", machine_id=machine_id)
             return
         outcome: Reply | MachineRefusal | Refusal
@@ -272,7 +272,7 @@ class Intake:
             if isinstance(outcome, Reply) and outcome.reservation is not None:
                 await self._take_view(sent, outcome.reservation)
         except UNUSABLE as error:
-            self._quotas.count_rejected(machine_id, "reply")
+            self._accounts.count_rejected(machine_id, "reply")
             log().error("reply_unreadable", machine_id=machine_id, reason=reason_of(error))
             outcome = Refusal(Code.INTERNAL, "the machine's reply could not be read")
         if self._machines.pending(message.correlation) is sent:
@@ -300,7 +300,7 @@ class Intake:
 
     async def _reject(self, message: Received, reason: str) -> None:
         now_s = self._clock()
-        self._refuse(message.topic, "state")
+        self._count_rejected(message.topic, "state")
         await self._store.write(lambda db: _keep(db, message, reason, now_s))
 
 

@@ -26,7 +26,7 @@ from cloud_gateway.events.sequence import skip_to_first_held
 from cloud_gateway.events.sync import Asking, EventProgress
 from cloud_gateway.logs import error_fields, log
 from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Reply
-from cloud_gateway.machines.gate import MachineQuotas, SyncPage
+from cloud_gateway.machines.gate import MachineAccounts, SyncPage
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
@@ -81,7 +81,7 @@ class Reconciler:
         wake_webhooks: Callable[[], None],
         gateway_name: str,
         *,
-        quotas: MachineQuotas | None = None,
+        accounts: MachineAccounts | None = None,
         seals: Seals | None = None,
     ) -> None:
         self._store = store
@@ -90,7 +90,7 @@ class Reconciler:
         self._clock = clock
         self._wake_webhooks = wake_webhooks
         self._gateway_name = gateway_name
-        self._quotas = quotas or MachineQuotas()
+        self._accounts = accounts or MachineAccounts()
         self._seals = seals or Seals(())
         self._checks: dict[str, _Check] = {}
         self._moved: dict[str, _LastProgress] = {}
@@ -255,8 +255,8 @@ class Reconciler:
         start = await self._store.write(lambda db: sync.start_request(db, machine_id, asked_s + lease_s))
         reply = await self._ask(machine_id, "sync", {"from_sequence": start})
         page = SyncPage.model_validate(reply.result)
-        if not self._quotas.take_quota(machine_id, [reply.size, *([0] * len(page.events))]):
-            self._quotas.count_rejected(machine_id, "quota")
+        if not self._accounts.take_quota(machine_id, [reply.size, *([0] * len(page.events))]):
+            self._accounts.count_rejected(machine_id, "quota")
             raise Refusal(Code.NO_CELL, "the machine has used up its quota")
         now_s, may_learn = self._clock(), self._seals.holds
         return await self._store.write(

@@ -93,28 +93,29 @@ class NotEntitled(ValueError):
 
 @dataclass(slots=True)
 class _Account:
-    """The counters of one machine."""
+    """What one machine has sent: its rejected messages by kind, and the rest of its quota."""
 
-    refused: Counter[str]
+    rejected: Counter[str]
     quota: Bucket
 
 
-class MachineQuotas:
-    """Counts what each machine sends. Used on the event loop only. `clock` is monotonic, in seconds."""
+class MachineAccounts:
+    """For each machine its quota of events and the count of its rejected messages. Used on the event loop
+    only. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic, quota_bytes: int = QUOTA_BYTES) -> None:
         self._clock = clock
         self._quota_bytes = quota_bytes
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._by_machine: OrderedDict[str, _Account] = OrderedDict()
 
-    def refused(self, machine_id: str) -> int:
-        """How many messages of a machine were refused since this gateway started."""
-        account = self._accounts.get(machine_id)
-        return 0 if account is None else account.refused.total()
+    def rejected(self, machine_id: str) -> int:
+        """How many messages of a machine were rejected since this gateway started."""
+        account = self._by_machine.get(machine_id)
+        return 0 if account is None else account.rejected.total()
 
     def count_rejected(self, machine_id: str, kind: str) -> None:
         """Counts a rejected message of a kind: event, state, reply or quota."""
-        self._account(machine_id).refused[kind] += 1
+        self._account(machine_id).rejected[kind] += 1
 
     def take_quota(self, machine_id: str, sizes: Sequence[int]) -> bool:
         """Takes events of these sizes in bytes from the machine's quota; False, and nothing is taken, if it
@@ -124,13 +125,13 @@ class MachineQuotas:
         )
 
     def _account(self, machine_id: str) -> _Account:
-        account = self._accounts.get(machine_id)
+        account = self._by_machine.get(machine_id)
         if account is None:
             quota = Bucket(self._quota_bytes / DAY_S, self._quota_bytes, self._clock())
-            account = self._accounts[machine_id] = _Account(Counter(), quota)
-            if len(self._accounts) > MACHINES_MAX:
-                self._accounts.popitem(last=False)
-        self._accounts.move_to_end(machine_id)
+            account = self._by_machine[machine_id] = _Account(Counter(), quota)
+            if len(self._by_machine) > MACHINES_MAX:
+                self._by_machine.popitem(last=False)
+        self._by_machine.move_to_end(machine_id)
         return account
 
 
@@ -143,7 +144,7 @@ def sender_of(topic: str) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a message was refused, without its content."""
+    """Why a message was rejected, without its content."""
     if isinstance(error, ValidationError):
         return refusal_from(error).message
     if isinstance(error, (OutOfBounds, NotEntitled)):

@@ -13,7 +13,7 @@ from cloud_gateway.db.store import FINISHED, Store, is_ongoing, shown_machine
 from cloud_gateway.db.tables import abandonments, machines, reservations, tickets, webhooks
 from cloud_gateway.events.twins import TwinsFound, kept
 from cloud_gateway.machines.commands import MachineCommands
-from cloud_gateway.machines.gate import MachineQuotas
+from cloud_gateway.machines.gate import MachineAccounts
 from cloud_gateway.webhooks.deliverer import host_of
 from edge_agent.model import Occupancy, Severity
 from edge_agent.protocol.api import Body
@@ -81,7 +81,7 @@ class MachineState(Body):
     occupancy_information: Occupancy | None = None
     """Absent if its published state cannot be shown."""
     refused_messages: int = 0
-    """How many of its messages this gateway has refused since its start."""
+    """How many of its messages this gateway has rejected since its start."""
     instance: str | None = None
     """The hardware: serial number of its board, and id of its journal."""
     history: HistoryState | None = None
@@ -127,7 +127,11 @@ class Overview(Body):
 
 
 async def overview(
-    store: Store, live: MachineCommands, quotas: MachineQuotas, webhook_urls: Mapping[str, str], now_s: float
+    store: Store,
+    live: MachineCommands,
+    accounts: MachineAccounts,
+    webhook_urls: Mapping[str, str],
+    now_s: float,
 ) -> Overview:
     """The present state; `webhook_urls` are the platforms' own."""
 
@@ -136,7 +140,7 @@ async def overview(
             reservations=_noted(db, now_s),
             abandoned=_abandoned(db),
             tickets=_tickets(db),
-            machines=_machines(db, live, quotas),
+            machines=_machines(db, live, accounts),
             dead_webhooks=_dead(db, webhook_urls),
             unknown_reservations=_unknown(db),
         )
@@ -211,7 +215,7 @@ def _ticket(row: Any) -> TicketView:
     )
 
 
-def _machines(db: Connection, live: MachineCommands, quotas: MachineQuotas) -> list[MachineState]:
+def _machines(db: Connection, live: MachineCommands, accounts: MachineAccounts) -> list[MachineState]:
     query = select(machines.c.machine_id, machines.c.document).order_by(machines.c.machine_id)
     found = kept(db)
     states = []
@@ -225,7 +229,7 @@ def _machines(db: Connection, live: MachineCommands, quotas: MachineQuotas) -> l
                 online=live.is_online(machine_id),
                 health=live.health(machine_id),
                 occupancy_information=None if machine is None else machine.occupancy_information,
-                refused_messages=quotas.refused(machine_id),
+                refused_messages=accounts.rejected(machine_id),
                 instance=live.instance(machine_id),
                 history=live.history(machine_id),
                 twins=found.get(machine_id),

@@ -238,10 +238,10 @@ def _doubt(machine: MachineState) -> str:
     return html
 
 
-def _refused(machine: MachineState) -> str:
-    """How many of its messages the gate refused; nothing if none."""
+def _rejected(machine: MachineState) -> str:
+    """How many of its messages were rejected; nothing if none."""
     count = machine.refused_messages
-    return f" {_mark(f'{count} messages refused', bad=True)}" if count else ""
+    return f" {_mark(f'{count} messages rejected', bad=True)}" if count else ""
 
 
 def _machines(found: Sequence[MachineState]) -> str:
@@ -249,7 +249,7 @@ def _machines(found: Sequence[MachineState]) -> str:
         [
             _text(machine.machine_id),
             _mark("online" if machine.online else "offline", bad=not machine.online, good=machine.online),
-            f"{_health(machine.health)}{_doubt(machine)}{_refused(machine)}",
+            f"{_health(machine.health)}{_doubt(machine)}{_rejected(machine)}",
             _text(machine.name),
             _text(machine.location),
             _text((machine.occupancy_information or "").removeprefix("OCCUPANCY_STATUS_").lower()),

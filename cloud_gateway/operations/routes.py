@@ -87,7 +87,7 @@ async def operations_json(parts: WithParts, response: Response) -> Overview:
 
 async def _seen(parts: Parts, now_s: float) -> Overview:
     urls = {platform.name: platform.webhook_url for platform in parts.settings.platforms}
-    return await overview(parts.store, parts.machines, parts.quotas, urls, now_s)
+    return await overview(parts.store, parts.machines, parts.accounts, urls, now_s)
 
 
 def same_site(

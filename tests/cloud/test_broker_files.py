@@ -285,5 +285,5 @@ async def test_the_real_links_work_under_these_files_and_a_signed_command_opens_
                 await api.until(made["reservation_id"], "DROPPED_OFF")
             await eventually(lambda: not api.machines.is_online("m1"))
         assert (
-            api.app.state.parts.quotas.refused("m1") == 0
+            api.app.state.parts.accounts.rejected("m1") == 0
         )  # a real machine says nothing that is not believed

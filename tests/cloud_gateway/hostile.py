@@ -26,7 +26,7 @@ from cloud_gateway.events.intake import Intake
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
 from cloud_gateway.machines.commands import MachineCommands, SentCommand
-from cloud_gateway.machines.gate import MachineQuotas
+from cloud_gateway.machines.gate import MachineAccounts
 from cloud_gateway.machines.mqtt_link import OutgoingCommand
 from cloud_gateway.machines.seals import SealedRequest, Seals
 from edge_agent.errors import LinkFault
@@ -71,10 +71,16 @@ class Hostile:
 
     def __init__(self, store: Store, app: FastAPI, http: httpx.AsyncClient, parts: Parts) -> None:
         self.store, self.app, self.http, self.parts = store, app, http, parts
-        self.quotas, self.machines, self.seals = parts.quotas, parts.machines, parts.seals
+        self.accounts, self.machines, self.seals = parts.accounts, parts.machines, parts.seals
         self.link: Any = NoLink()
         self.intake = Intake(
-            store, parts.machines, QUICK, lambda: NOW_S, lambda: None, quotas=parts.quotas, seals=parts.seals
+            store,
+            parts.machines,
+            QUICK,
+            lambda: NOW_S,
+            lambda: None,
+            accounts=parts.accounts,
+            seals=parts.seals,
         )
         self._mid = 0
 
@@ -149,7 +155,7 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
     store = Store(given.database_url)
     await store.open()
     machines = MachineCommands("test", QUICK, lambda: NOW_S, NoLink())
-    quotas, seals = MachineQuotas(), Seals(given.platforms)
+    accounts, seals = MachineAccounts(), Seals(given.platforms)
     parts = Parts(
         settings=given,
         store=store,
@@ -160,7 +166,7 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
         clock=lambda: NOW_S,
         twins=Twins(store, lambda: NOW_S),
         timing=QUICK,
-        quotas=quotas,
+        accounts=accounts,
         seals=seals,
     )
     app = create_app(given)

@@ -213,7 +213,14 @@ async def _sync(site: Hostile, payload: bytes) -> None:
     """Asks the hostile machine for what is missing; it answers with this."""
     machines: Any = _Syncs(payload)
     reconciler = Reconciler(
-        site.store, machines, QUICK, lambda: NOW_S, lambda: None, "one", quotas=site.quotas, seals=site.seals
+        site.store,
+        machines,
+        QUICK,
+        lambda: NOW_S,
+        lambda: None,
+        "one",
+        accounts=site.accounts,
+        seals=site.seals,
     )
     await reconciler._pages(HOSTILE)
     assert "res_x" not in await site.rows()
@@ -250,13 +257,13 @@ async def test_x6_events_beyond_the_quota_are_not_stored_and_other_machines_are_
     tmp_path: Path,
 ) -> None:
     async with hostile(tmp_path) as site:
-        site.quotas._quota_bytes = 10_000
+        site.accounts._quota_bytes = 10_000
         for number in range(1, 60):
             await site.send("evt", document_of(EventType.ALARM_RAISED, number, reservation_id=None))
         kept = await count(site, events)
         assert 5 < kept < 20
-        assert site.quotas.refused(HOSTILE) == 59 - kept
-        assert site.quotas.take_quota(MACHINE, [5000])
+        assert site.accounts.rejected(HOSTILE) == 59 - kept
+        assert site.accounts.take_quota(MACHINE, [5000])
 
 
 async def test_x6_a_page_beyond_the_quota_is_not_stored(tmp_path: Path) -> None:
@@ -264,10 +271,10 @@ async def test_x6_a_page_beyond_the_quota_is_not_stored(tmp_path: Path) -> None:
         documents = [document_of(EventType.ALARM_RAISED, n, journal_id="j") for n in range(1, 11)]
         page = {"journal_id": "j", "oldest_sequence": 1, "last_sequence": 10, "events": documents}
         payload = json.dumps({"result": page}).encode()
-        site.quotas._quota_bytes = len(payload)  # without the rows' own share
+        site.accounts._quota_bytes = len(payload)  # without the rows' own share
         await _sync(site, payload)
         assert await count(site, events) == 0
-        assert site.quotas.refused(HOSTILE) == 1
+        assert site.accounts.rejected(HOSTILE) == 1
 
 
 async def test_x6_events_that_wait_for_a_missing_one_are_bounded(
@@ -319,5 +326,5 @@ async def test_x6_a_large_state_is_refused(tmp_path: Path) -> None:
         for number in range(50):
             await site.send(f"state/{number}", machine_document(HOSTILE))
         assert await count(site, machines) == 1
-        assert site.quotas.refused(HOSTILE) == 52
+        assert site.accounts.rejected(HOSTILE) == 52
         assert (await site.http.get(f"{API}/machines/{HOSTILE}")).status_code == 404

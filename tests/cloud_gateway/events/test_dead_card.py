@@ -96,7 +96,7 @@ async def gives_nothing_away(gateway: Gateway, site: RealSite, codes: list[str])
 
 async def is_normal_again(gateway: Gateway, site: RealSite) -> None:
     """Nothing stands, every cell is free, and the next parcel goes its way."""
-    assert gateway.app.state.parts.quotas.refused("m1") == 0
+    assert gateway.app.state.parts.accounts.rejected("m1") == 0
     state = site.agent.loop.state
     await site.until(lambda: {cell.status for cell in state_of(site)} == {CellStatus.IDLE})
     await site.until(lambda: LOST not in site.agent.loop.state.alarms)

@@ -15,7 +15,7 @@ from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import events, rejected
 from cloud_gateway.events.intake import Intake
 from cloud_gateway.machines.commands import MachineCommands
-from cloud_gateway.machines.gate import OVERHEAD_BYTES, MachineQuotas
+from cloud_gateway.machines.gate import OVERHEAD_BYTES, MachineAccounts
 from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.events.test_projection import event
@@ -83,9 +83,9 @@ async def test_an_event_is_charged_to_its_quota_once_however_often_it_is_stored(
     await store.open()
     link: Any = Link(store)
     payloads = [event(EventType.DROPOFF, n).model_dump_json(exclude_none=True).encode() for n in (1, 2)]
-    quotas = MachineQuotas(lambda: 0.0, sum(len(payload) + OVERHEAD_BYTES for payload in payloads))
+    accounts = MachineAccounts(lambda: 0.0, sum(len(payload) + OVERHEAD_BYTES for payload in payloads))
     commands = MachineCommands("test", QUICK, lambda: 0.0, link)
-    intake = Intake(store, commands, QUICK, lambda: 0.0, lambda: None, quotas=quotas)
+    intake = Intake(store, commands, QUICK, lambda: 0.0, lambda: None, accounts=accounts)
     store.failures = 3
     working = asyncio.create_task(intake.run(link))
     try:
@@ -93,8 +93,8 @@ async def test_an_event_is_charged_to_its_quota_once_however_often_it_is_stored(
             intake.put(Received("locker/v1/m1/evt", payload, None, 1, number, 1))
         await eventually(lambda: len(link.acknowledged) == 2)
         assert link.acknowledged[-1] == (2, 2)
-        assert quotas.refused("m1") == 0
-        assert not quotas.take_quota("m1", [0])
+        assert accounts.rejected("m1") == 0
+        assert not accounts.take_quota("m1", [0])
     finally:
         working.cancel()
         await asyncio.wait([working])

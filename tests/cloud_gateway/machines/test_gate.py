@@ -44,7 +44,7 @@ async def test_x3_an_unrequested_reply_is_dropped_and_counted(tmp_path: Path) ->
         await site.send("reply/test", {"result": {"reservation": view}})
         assert await site.rows() == {}
         assert await count(site, rejected) == 0
-        assert site.quotas.refused(HOSTILE) == 2
+        assert site.accounts.rejected(HOSTILE) == 2
         await site.look()
 
 
@@ -53,7 +53,7 @@ async def test_x3_a_repeated_or_late_reply_was_requested(tmp_path: Path) -> None
         pending = SentCommand("pickup", HOSTILE, asyncio.get_running_loop().create_future(), {})
         site.machines._remember(b"over", pending, asyncio.get_running_loop().time())
         await site.send("reply/test", {"error": {"code": 9, "message": "no", "details": []}}, b"over")
-        assert site.quotas.refused(HOSTILE) == 0
+        assert site.accounts.rejected(HOSTILE) == 0
         assert not pending.reply.done()  # no caller waits for it any more
         for number in range(LATE_MAX):
             site.machines._remember(str(number).encode(), pending, 0.0)
@@ -73,7 +73,7 @@ async def test_x3_a_time_that_no_clock_can_give_is_refused_and_breaks_no_page(tm
         after[DETAIL_KEY[EventType.MAINTENANCE_REQUESTED]] |= detail
         await site.send("evt", after)
         assert await count(site, tickets) == 1
-        assert site.quotas.refused(HOSTILE) == 1
+        assert site.accounts.rejected(HOSTILE) == 1
         correlation, pending = site.asks("reserve", reservation_id="res_1", platform="acme")
         view = site.view(site.request(), reservation_id="res_1", created_at=POISON)
         await site.send("reply/test", {"result": {"reservation": view}}, correlation)
@@ -122,7 +122,7 @@ async def test_x4_a_view_of_another_command_or_reservation_is_not_stored(tmp_pat
         await site.send("reply/test", {"result": {"reservation": other}}, correlation)
         assert await site.rows() == {}
         assert not pending.reply.done()
-        assert site.quotas.refused(HOSTILE) == 2
+        assert site.accounts.rejected(HOSTILE) == 2
 
 
 async def test_x4_platform_and_webhook_come_from_the_gateways_own_request(tmp_path: Path) -> None:
