@@ -27,13 +27,13 @@ from cloud_gateway.events.intake import Intake, subscriptions
 from cloud_gateway.events.reconcile import Reconciler
 from cloud_gateway.events.restore_sender import RestoreSender
 from cloud_gateway.events.twins import Twins
-from cloud_gateway.limits import Limits
 from cloud_gateway.logs import WINDOW_S, error_fields, log, log_suppressed_counts
 from cloud_gateway.machines.commands import MachineCommands
-from cloud_gateway.machines.gate import MachineAccounts
+from cloud_gateway.machines.message_validation import MachineAccounts
 from cloud_gateway.machines.mqtt_link import MqttLink
-from cloud_gateway.machines.seals import Seals
+from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.operations import routes as operations
+from cloud_gateway.rate_limits import RateLimits
 from cloud_gateway.settings import Settings, Timing
 from cloud_gateway.wall import routes as wall
 from cloud_gateway.wall.feed import TELEMETRY, WallFeed
@@ -201,7 +201,7 @@ def _build(
         store=store,
         machines=machines,
         idempotency=Idempotency(store, clock),
-        limits=Limits(settings.platforms, settings.limits),
+        limits=RateLimits(settings.platforms, settings.limits),
         wake_webhooks=wake,
         clock=clock,
         twins=twins,

@@ -62,7 +62,7 @@ def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
     # Imported late: a wrong command line is answered at once, and the imports stay lean.
     import structlog
 
-    from edge_agent.app import Service, system_outside
+    from edge_agent.app import Service, system_environment
     from edge_agent.app.startup import Confirmed
     from edge_agent.config import load_settings
     from edge_agent.config.modes import UMASK, close_journal, mode_findings
@@ -80,7 +80,7 @@ def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        service = Service(config, settings, system_outside, confirmed=Confirmed(rewired, renamed))
+        service = Service(config, settings, system_environment, confirmed=Confirmed(rewired, renamed))
         loop.add_signal_handler(signal.SIGHUP, service.hang_up)
         await service.run(stop)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from edge_agent.app.readers import readers_of
+from edge_agent.app.entry_readers import readers_of
 from edge_agent.cli.bundle import blackout
 from edge_agent.cli.bundle.parts import parts
 from edge_agent.cli.commands import app

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BeforeValidator, Field, ValidationError
 
 from cloud_gateway.api.errors import invalid
-from cloud_gateway.bounds import DEPTH_MAX, is_shallow
+from cloud_gateway.value_bounds import DEPTH_MAX, is_shallow
 from edge_agent.errors import Refusal
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import (

@@ -27,10 +27,10 @@ from cloud_gateway.api.images import QrImages
 from cloud_gateway.api.search import preferred_now
 from cloud_gateway.db.store import Store
 from cloud_gateway.events.twins import Twins
-from cloud_gateway.limits import Limits
 from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Reply
-from cloud_gateway.machines.gate import MachineAccounts
-from cloud_gateway.machines.seals import Seals
+from cloud_gateway.machines.message_validation import MachineAccounts
+from cloud_gateway.machines.sealed_ids import Seals
+from cloud_gateway.rate_limits import RateLimits
 from cloud_gateway.settings import Platform, Settings, Timing
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import Body, Machine
@@ -46,7 +46,7 @@ class Parts:
     store: Store
     machines: MachineCommands
     idempotency: Idempotency
-    limits: Limits
+    limits: RateLimits
     wake_webhooks: Callable[[], None]
     clock: Callable[[], float] = time.time
     twins: Twins | None = None

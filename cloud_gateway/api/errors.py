@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from cloud_gateway.limits import Limits, TooMany
 from cloud_gateway.machines.commands import MachineRefusal
+from cloud_gateway.rate_limits import RateLimits, TooMany
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import field_path, rpc_status
 
@@ -58,7 +58,7 @@ def not_built() -> Refusal:
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     if isinstance(error, TooMany) and error.without_key:
-        limits: Limits = request.app.state.parts.limits
+        limits: RateLimits = request.app.state.parts.limits
         await limits.pauses.hold()
     response = refusal_response(error)
     if isinstance(error, TooMany):

@@ -23,8 +23,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cloud_gateway.limits import client_key, is_within
 from cloud_gateway.logs import error_fields, log
+from cloud_gateway.rate_limits import client_key, is_within
 from cloud_gateway.settings import Network
 
 HEAD_S = 10.0

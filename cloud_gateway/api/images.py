@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import segno
 
-from cloud_gateway.limits import TooMany
+from cloud_gateway.rate_limits import TooMany
 
 QR_SCALE = 8
 TEXT_MAX = 256

@@ -34,10 +34,10 @@ from cloud_gateway.api.common import (
 from cloud_gateway.api.errors import invalid, not_found
 from cloud_gateway.api.idempotency import CommandIds
 from cloud_gateway.api.search import distance_m, suits
-from cloud_gateway.bounds import moment_s
 from cloud_gateway.events.projection import owner_of
 from cloud_gateway.events.tickets import Ticket, put_ticket
 from cloud_gateway.machines.commands import Reply
+from cloud_gateway.value_bounds import moment_s
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import Source
 from edge_agent.protocol.api import Body, CellDetail, Machine, MaintenanceBody

@@ -37,12 +37,12 @@ from cloud_gateway.api.common import (
 from cloud_gateway.api.errors import not_found
 from cloud_gateway.api.idempotency import CommandIds
 from cloud_gateway.api.paging import position_of, token_after
-from cloud_gateway.bounds import moment_s, shown_date
 from cloud_gateway.db.store import ReservationRow
 from cloud_gateway.events.given_up import cancelled_meanwhile, note_given_up, withdraw
 from cloud_gateway.machines.commands import Reply
-from cloud_gateway.machines.seals import SealedRequest
+from cloud_gateway.machines.sealed_ids import SealedRequest
 from cloud_gateway.settings import Platform
+from cloud_gateway.value_bounds import moment_s, shown_date
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Purpose, ReservationStatus, qr_text
 from edge_agent.protocol.api import Body, OpenDoorBody, ReserveBody

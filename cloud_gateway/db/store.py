@@ -26,10 +26,10 @@ from sqlalchemy.exc import (
     OperationalError,
 )
 
-from cloud_gateway.bounds import OutOfBounds, check, read_json
 from cloud_gateway.db import migrations
 from cloud_gateway.db.tables import machines, reservations
 from cloud_gateway.logs import error_fields, log
+from cloud_gateway.value_bounds import OutOfBounds, check, read_json
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import Machine
 

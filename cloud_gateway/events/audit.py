@@ -25,7 +25,7 @@ from cloud_gateway.events.sequence import (
     lock_machine,
     reject,
 )
-from cloud_gateway.machines.gate import ReceivedEvent
+from cloud_gateway.machines.message_validation import ReceivedEvent
 
 NOT_OURS = "another machine of this name sent it"
 OPEN = ("held", SUSPECTED)

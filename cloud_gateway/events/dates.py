@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from cloud_gateway.bounds import TIME_MAX_S, TIME_MIN_S
 from cloud_gateway.db.store import insert_once
 from cloud_gateway.db.tables import abandonments, reservations, undated
+from cloud_gateway.value_bounds import TIME_MAX_S, TIME_MIN_S
 from edge_agent.protocol.events import Event, EventType
 
 CORRECTED = -1

@@ -29,7 +29,7 @@ from cloud_gateway.machines.commands import (
     SentCommand,
     hand_to_caller,
 )
-from cloud_gateway.machines.gate import (
+from cloud_gateway.machines.message_validation import (
     MachineAccounts,
     NotEntitled,
     ReceivedEvent,
@@ -41,7 +41,7 @@ from cloud_gateway.machines.gate import (
     with_own_fields,
 )
 from cloud_gateway.machines.mqtt_link import MqttLink
-from cloud_gateway.machines.seals import Seals
+from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
 from edge_agent.mqtt.messages import Received

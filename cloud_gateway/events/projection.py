@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from cloud_gateway.bounds import moment_s
 from cloud_gateway.db.store import FINISHED, ReservationRow, find_reservation, insert_once
 from cloud_gateway.db.tables import (
     COMMAND_PREFIX,
@@ -24,6 +23,7 @@ from cloud_gateway.db.tables import (
 )
 from cloud_gateway.events.dates import correct_dates, corrected, note_undated
 from cloud_gateway.events.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
+from cloud_gateway.value_bounds import moment_s
 from edge_agent.model import CellCause, ReservationStatus
 from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType

@@ -26,8 +26,8 @@ from cloud_gateway.events.sequence import skip_to_first_held
 from cloud_gateway.events.sync import Asking, EventProgress
 from cloud_gateway.logs import error_fields, log
 from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Reply
-from cloud_gateway.machines.gate import MachineAccounts, SyncPage
-from cloud_gateway.machines.seals import Seals
+from cloud_gateway.machines.message_validation import MachineAccounts, SyncPage
+from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.sync import Digest

@@ -15,13 +15,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from cloud_gateway.bounds import shown_date
 from cloud_gateway.db.store import DATABASE_GONE, Store
 from cloud_gateway.db.tables import counts, reservations, sources
 from cloud_gateway.events.sequence import is_suspected
 from cloud_gateway.events.sync import live_on
 from cloud_gateway.logs import error_fields, log
 from cloud_gateway.machines.commands import MachineCommands, MachineRefusal
+from cloud_gateway.value_bounds import shown_date
 from edge_agent.errors import Code, Refusal
 
 JOURNALS_MAX = 1000

@@ -20,7 +20,13 @@ from cloud_gateway.db.store import insert_once
 from cloud_gateway.db.tables import counts, events, rejected, sources
 from cloud_gateway.events.projection import apply_event
 from cloud_gateway.logs import error_fields, log
-from cloud_gateway.machines.gate import NotEntitled, ReceivedEvent, read_event, read_stored_event, reason_of
+from cloud_gateway.machines.message_validation import (
+    NotEntitled,
+    ReceivedEvent,
+    read_event,
+    read_stored_event,
+    reason_of,
+)
 from edge_agent.protocol.events import Event
 from edge_agent.protocol.topics import Topics
 

@@ -27,7 +27,7 @@ from cloud_gateway.events.sequence import (
     use_journal,
 )
 from cloud_gateway.logs import log
-from cloud_gateway.machines.gate import NotEntitled, ReceivedEvent, SyncPage, reason_of, view_in
+from cloud_gateway.machines.message_validation import NotEntitled, ReceivedEvent, SyncPage, reason_of, view_in
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.sync import Digest

@@ -1,1 +1,2 @@
-"""Communication with machines: the MQTT link, commands with their replies, the gate, seals."""
+"""Communication with machines: the MQTT link, commands with their replies, the validation of messages, sealed
+ids."""

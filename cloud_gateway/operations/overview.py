@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, case, or_, select
 
-from cloud_gateway.bounds import shown_date
 from cloud_gateway.db.store import FINISHED, Store, is_ongoing, shown_machine
 from cloud_gateway.db.tables import abandonments, machines, reservations, tickets, webhooks
 from cloud_gateway.events.twins import TwinsFound, kept
 from cloud_gateway.machines.commands import MachineCommands
-from cloud_gateway.machines.gate import MachineAccounts
+from cloud_gateway.machines.message_validation import MachineAccounts
+from cloud_gateway.value_bounds import shown_date
 from cloud_gateway.webhooks.deliverer import host_of
 from edge_agent.model import Occupancy, Severity
 from edge_agent.protocol.api import Body

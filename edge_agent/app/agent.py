@@ -10,21 +10,21 @@ import structlog
 
 from edge_agent import __version__
 from edge_agent.app.adapters import BoundAdapters
+from edge_agent.app.core_layout import layout_of
 from edge_agent.app.devices import Devices
-from edge_agent.app.layout import layout_of
+from edge_agent.app.entry_readers import readers_of
+from edge_agent.app.environment import Environment
+from edge_agent.app.housekeeping import check_devices, keep_mark, watch_disk
 from edge_agent.app.listeners import DaemonBusListener, DaemonLinkListener, DaemonLoopListener, refusal
-from edge_agent.app.outside import Outside
-from edge_agent.app.readers import readers_of
-from edge_agent.app.startup import files_beside, load_state, mark_this, record_configuration
+from edge_agent.app.startup import files_beside, load_state, record_configuration, write_this_mark
 from edge_agent.app.transports import fails_with
-from edge_agent.app.upkeep import check_devices, keep_mark, watch_disk
 from edge_agent.app.watchdog import Watchdog
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.cloud.signature_check import CHALLENGE_CHECK_S, SignatureCheck
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort
-from edge_agent.console.life import ApiLife
+from edge_agent.console.api_watch import ApiWatch
 from edge_agent.console.metrics import Numbers, serve_metrics
 from edge_agent.console.screen.feed import ScreenFeed
 from edge_agent.console.screen.server import create_screen, serve_screen
@@ -76,11 +76,11 @@ RECENT_S = 15.0
 class Agent:
     """One machine's daemon, built but not yet running."""
 
-    def __init__(self, settings: Settings, outside: Outside) -> None:
+    def __init__(self, settings: Settings, environment: Environment) -> None:
         self.settings = settings
-        self._outside = outside
+        self._environment = environment
         layout = layout_of(settings)
-        self._supervisor = outside.supervisor
+        self._supervisor = environment.supervisor
         self._files_beside_journal = files_beside(settings.path(settings.paths.journal))
         self.store = JournalStore(settings.path(settings.paths.journal), self._upgrading)
         try:
@@ -91,38 +91,40 @@ class Agent:
 
     def _make_parts(self, layout: Layout) -> None:
         """Makes all the parts, on the journal that is now ours."""
-        settings, outside = self.settings, self._outside
-        self._writer = outside.writer(self.store)
-        self._started = started = outside.clock.now()
+        settings, environment = self.settings, self._environment
+        self._writer = environment.writer(self.store)
+        self._started = started = environment.clock.now()
         loaded = self.store.load(started.wall_s - RECENT_S)
         state = load_state(
-            self.store, loaded, settings, layout, outside.confirmed, started, self._files_beside_journal
+            self.store, loaded, settings, layout, environment.confirmed, started, self._files_beside_journal
         )
         self._journaled_requests = loaded.requests
         machine = settings.machine
         self.views = Views(
             Identity(machine.machine_id, machine.name, machine.location, machine.latitude, machine.longitude),
             layout,
-            outside.ids,
+            environment.ids,
             self.store.journal_id,
         )
-        rewired = outside.confirmed.rewired
-        self.bound_adapters = BoundAdapters(self.store, outside.sysfs, self._adapter_changed, rewired=rewired)
+        rewired = environment.confirmed.rewired
+        self.bound_adapters = BoundAdapters(
+            self.store, environment.sysfs, self._adapter_changed, rewired=rewired
+        )
         self.devices = Devices(settings, self._transport)
         self._signature_check = self._make_signature_check()
-        self.link = outside.link(settings, self._online)
+        self.link = environment.link(settings, self._online)
         self._topics = topics = Topics(machine.machine_id)
         self.loop = LockerLoop(
             state,
             layout,
             loaded.last_sequence,
             self._writer,
-            outside.clock,
+            environment.clock,
             self.views,
             ended_status=self.store.ended_status,
             use_spare_space=self.store.use_spare_space,
         )
-        self._run_id = outside.ids.unique("run")
+        self._run_id = environment.ids.unique("run")
         self.history_check = self._make_history_check()
         self.report = self._make_report()
         self.publisher = Publisher(
@@ -145,11 +147,11 @@ class Agent:
 
     def _make_command_handling(self) -> None:
         """Makes the parts that handle commands and entries, and the listeners that pass them on."""
-        outside = self._outside
+        environment = self._environment
         self.local = LocalRequests(
             self.loop,
-            outside.clock,
-            outside.ids,
+            environment.clock,
+            environment.ids,
             weigh=self._weighing.report,
             offered=self.history_check.offered,
             history_changed=self._publish_online,
@@ -158,8 +160,8 @@ class Agent:
         self.commands = CommandHandler(
             self.loop,
             self.store,
-            outside.clock,
-            outside.ids,
+            environment.clock,
+            environment.ids,
             self.views,
             self._topics.machine_id,
             self.publisher.reply,
@@ -171,8 +173,8 @@ class Agent:
         buses = self.devices.buses.values()
         self.screen_feed = ScreenFeed(
             self.loop,
-            outside.clock,
-            outside.ids,
+            environment.clock,
+            environment.ids,
             link_up=lambda: self.link.up,
             any_bus=lambda: any(bus.up for bus in buses),
         )
@@ -188,19 +190,23 @@ class Agent:
 
     def _make_door_reading(self) -> None:
         """Makes the parts that read doors and sensors."""
-        outside, standing = self._outside, self.loop.state.alarms.values()
+        environment, standing = self._environment, self.loop.state.alarms.values()
         self._silent = [alarm.place for alarm in standing if alarm.alarm is Alarm.DEVICE_SILENT]
         places = self.devices.door_places()
-        boottime = functools.partial(_boottime_ns, outside.clock)
+        boottime = functools.partial(_boottime_ns, environment.clock)
         self.doors = Doors(self.devices.door_boards, places, self.loop.submit, self._silent, boottime)
         self.buses = BusService(
-            self.devices.bus_places(), self.doors, self.devices.door_places(), outside.clock, self.loop.submit
+            self.devices.bus_places(),
+            self.doors,
+            self.devices.door_places(),
+            environment.clock,
+            self.loop.submit,
         )
         self.climate = self.devices.climate_outputs(lambda: self.loop.storage_fault is None)
         self.signals = self.devices.signals(self.doors)
 
     def _make_history_check(self) -> HistoryCheck:
-        machine_id, ids, store = self._topics.machine_id, self._outside.ids, self.store
+        machine_id, ids, store = self._topics.machine_id, self._environment.ids, self.store
         return HistoryCheck(
             machine_id,
             self._run_id,
@@ -213,7 +219,7 @@ class Agent:
         )
 
     def _transport(self, name: str, bus: BusSection) -> Transport:
-        return self.bound_adapters.bound(name, bus.port, self._outside.transport(bus))
+        return self.bound_adapters.bound(name, bus.port, self._environment.transport(bus))
 
     def _make_signature_check(self) -> SignatureCheck | None:
         """Makes the check of the senders, where commands are signed."""
@@ -221,8 +227,8 @@ class Agent:
         if not keys:
             return None
         log.info("commands have to be signed", keys=list(keys))
-        signature_check = SignatureCheck(keys, self.settings.machine.machine_id, self._outside.ids)
-        signature_check.renew(self._outside.clock.now())
+        signature_check = SignatureCheck(keys, self.settings.machine.machine_id, self._environment.ids)
+        signature_check.renew(self._environment.clock.now())
         return signature_check
 
     def _make_report(self) -> Report:
@@ -231,7 +237,7 @@ class Agent:
             self.loop,
             self.store,
             self.views,
-            self._outside.clock,
+            self._environment.clock,
             values=self.devices.values,
             buses=self.devices.buses,
             broker_up=lambda: self.link.up,
@@ -249,10 +255,10 @@ class Agent:
         machine = Machine(
             self.loop,
             self.store,
-            self._outside.clock,
+            self._environment.clock,
             self._started,
             lambda: self.link.up,
-            self._outside.aside,
+            self._environment.run_blocking,
         )
         return Diagnosis(self.buses, self.local, self.doors, machine, sensors, cells)
 
@@ -262,7 +268,7 @@ class Agent:
             self.devices.locks,
             self.doors,
             self.loop.submit,
-            self._outside.clock,
+            self._environment.clock,
             self._weighing,
             self.climate,
             self.signals,
@@ -292,7 +298,7 @@ class Agent:
             if not self.store.keep_spare_space():
                 self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is nearly full"))
             self.commands.take_over_requests(self._journaled_requests)
-            taken, last_sequence = self._outside.taken, self.loop.last_sequence
+            taken, last_sequence = self._environment.taken, self.loop.last_sequence
             record_configuration(self.store, self.settings, taken, last_sequence, self._started)
             await self._serve(on_ready, buses)
         finally:
@@ -345,7 +351,7 @@ class Agent:
             for poller in self.pollers:
                 group.create_task(poller.run(), name="poller")
             group.create_task(watch_disk(self.loop, self.store), name="disk")
-            mark = keep_mark(self.settings, self.loop, self.store, self._outside.aside)
+            mark = keep_mark(self.settings, self.loop, self.store, self._environment.run_blocking)
             group.create_task(mark, name="mark")
             group.create_task(check_devices(Checks(self.buses)), name="checks")
             group.create_task(self.publisher.run(), name="publisher")
@@ -353,13 +359,13 @@ class Agent:
             group.create_task(self.link.run(self._link_listener), name="link")
             if self._signature_check is not None:
                 group.create_task(self._renew_challenges(self._signature_check), name="challenges")
-            if self._outside.scanner:
+            if self._environment.scanner:
                 for name, reader in readers_of(self.settings, self._read).items():
                     group.create_task(reader.run(), name=name)
-            if self._outside.console is not None:
-                group.create_task(self._outside.console(self._console()), name="console")
+            if self._environment.console is not None:
+                group.create_task(self._environment.console(self._console()), name="console")
                 if (metrics := self.settings.metrics) is not None:
-                    numbers = Numbers(self.report, self.buses, self._outside.access.connections)
+                    numbers = Numbers(self.report, self.buses, self._environment.access.connections)
                     group.create_task(serve_metrics(numbers, metrics.place, serve_on), name="metrics")
                 if (screen := self.settings.screen) is not None:
                     app = create_screen(self.local, self.screen_feed, screen, self.settings.machine.name)
@@ -387,8 +393,8 @@ class Agent:
             loops.append(MonitoredLoop(f"bus {name}", _turns_of(bus), BUS_SILENT_S, bus.nudge))
             loops.append(MonitoredLoop(f"poller of {name}", _turns_of(poller), POLLER_SILENT_S))
         parts = [self.loop, self._writer, self.link, self.publisher, self._telemetry]
-        if self._outside.console is not None:
-            parts.append(api := ApiLife(self.settings.path(self.settings.paths.socket)))
+        if self._environment.console is not None:
+            parts.append(api := ApiWatch(self.settings.path(self.settings.paths.socket)))
             group.create_task(api.run(), name="console check")
         for part in (*parts, self.climate):
             loops += part.monitored_loops() if isinstance(part, HasLoops) else []
@@ -401,14 +407,14 @@ class Agent:
     async def _renew_challenges(self, signature_check: SignatureCheck) -> None:
         while True:
             await asyncio.sleep(CHALLENGE_CHECK_S)
-            if signature_check.renew(self._outside.clock.now()):
+            if signature_check.renew(self._environment.clock.now()):
                 self._publish_online()
 
     def _publish_online(self) -> None:
         self.link.publish(Message(self._topics.online, self._online(True), retain=True))
 
     def _new_journal(self) -> None:
-        mark_this(self.settings, self.store.journal_id, self.loop.last_sequence)
+        write_this_mark(self.settings, self.store.journal_id, self.loop.last_sequence)
         self.publisher.resend_after(self.loop.started_sequence)
 
     def close(self) -> None:
@@ -427,14 +433,14 @@ class Agent:
         return climate is not None and climate.active
 
     def _online(self, online: bool) -> str:
-        now = self._outside.clock.now()
+        now = self._environment.clock.now()
         health = self.report.health() if online else None
         if online:
             self._telemetry.note_health(health)
         body = Online(
             online=online,
             boot_id=now.boot_id,
-            instance=f"{self._outside.board}/{self.store.journal_id}",
+            instance=f"{self._environment.board}/{self.store.journal_id}",
             run=self._run_id,
             history=self.history_check.state if online else None,
             agent_version=__version__,
@@ -447,23 +453,27 @@ class Agent:
         return body.model_dump_json(exclude_none=True)
 
     def _clock_text(self) -> str:
-        return rfc3339(self._outside.clock.now().wall_s)
+        return rfc3339(self._environment.clock.now().wall_s)
 
     def _machine_json(self) -> str:
         return self.views.machine(self.loop.state).model_dump_json(exclude_none=True)
 
     def _digest_json(self) -> str:
-        oldest, last, now = self.store.oldest_sequence(), self.loop.last_sequence, self._outside.clock.now()
+        oldest, last, now = (
+            self.store.oldest_sequence(),
+            self.loop.last_sequence,
+            self._environment.clock.now(),
+        )
         return self.views.digest(self.loop.state, oldest, last, now, self._run_id).model_dump_json()
 
     def _console(self) -> ConsolePort:
-        outside = self._outside
+        environment = self._environment
         return ConsolePort(
             self.local,
             self.report,
             self.buses,
-            outside.access,
-            outside.service,
+            environment.access,
+            environment.service,
             self.diagnosis,
             self.signals,
         )

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from edge_agent.app.agent import Agent
-from edge_agent.app.outside import Outside
+from edge_agent.app.environment import Environment
 from edge_agent.app.reload import objections
 from edge_agent.app.startup import NOTHING, Confirmed
 from edge_agent.config import Settings, load_settings
@@ -54,17 +54,17 @@ class Service:
         self,
         file: Path,
         settings: Settings,
-        outside: Callable[[Settings], Outside],
+        environment: Callable[[Settings], Environment],
         *,
         confirmed: Confirmed = NOTHING,
     ) -> None:
-        """`settings`: the content of the file. `confirmed`: see `Outside.confirmed`."""
+        """`settings`: the content of the file. `confirmed`: see `Environment.confirmed`."""
         self._confirmed = confirmed
         self._file = file
         self._first = settings
-        self._outside_of = outside
+        self._environment_of = environment
         self._loaded: Loaded
-        self._outside: Outside
+        self._environment: Environment
         self._agent: Agent
         self._wanted: Settings | None = None
         self._taken = _taken_at_start(file)
@@ -81,7 +81,7 @@ class Service:
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
             self._build(self._first)
-            self._loaded = Loaded(self._first, 1, self._outside.clock.now().wall_s)
+            self._loaded = Loaded(self._first, 1, self._environment.clock.now().wall_s)
             await self._run_agent(stopped)
             while self._wanted is not None and not stop.is_set():
                 before = self._loaded
@@ -93,9 +93,9 @@ class Service:
             stopped.cancel()
 
     def _build(self, settings: Settings) -> None:
-        outside = self._outside_of(settings)
-        self._outside = replace(outside, service=self, confirmed=self._confirmed, taken=self._taken)
-        self._agent = Agent(settings, self._outside)
+        environment = self._environment_of(settings)
+        self._environment = replace(environment, service=self, confirmed=self._confirmed, taken=self._taken)
+        self._agent = Agent(settings, self._environment)
 
     async def _try_agent(self, stopped: asyncio.Task[bool], before: Loaded) -> None:
         """Runs the agent; if it ends by itself within `PROBATION_S`, runs one with the previous settings."""
@@ -129,7 +129,7 @@ class Service:
             self._taken = Taken("revert", changes=(str(problem),))
             self._build(self._loaded.settings)
         else:
-            self._loaded = Loaded(wanted, self._loaded.number + 1, self._outside.clock.now().wall_s)
+            self._loaded = Loaded(wanted, self._loaded.number + 1, self._environment.clock.now().wall_s)
             log.info("the new configuration is in use", number=self._loaded.number)
 
     async def _run_agent(self, stopped: asyncio.Task[bool]) -> None:
@@ -139,7 +139,7 @@ class Service:
         switch = asyncio.create_task(self._switch.wait(), name="switch")
         await asyncio.wait({task, stopped, switch}, return_when=asyncio.FIRST_COMPLETED)
         switch.cancel()
-        supervisor = self._outside.supervisor
+        supervisor = self._environment.supervisor
         if supervisor is not None:
             if self._switch.is_set() and not stopped.done():
                 supervisor.status("applying a new configuration")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from edge_agent.app.mark import Mark, read_mark, write_mark
+from edge_agent.app.commissioning_mark import Mark, read_mark, write_mark
 from edge_agent.app.reload import in_use, rewired, use_of, wires_of
 from edge_agent.config import Settings
 from edge_agent.config.changes import digest
@@ -88,7 +88,7 @@ def load_state(
     if settled != bound or history:
         keep_bound(store, settled, carried if moved else None, history)
     if FROZEN not in history:
-        mark_this(settings, store.journal_id, loaded.last_sequence)
+        write_this_mark(settings, store.journal_id, loaded.last_sequence)
     return replace(state, history={**state.history, **history})
 
 
@@ -158,7 +158,7 @@ def mark_file(settings: Settings) -> Path | None:
     return USUAL_MARK if settings.paths.journal == usual else None
 
 
-def mark_this(settings: Settings, journal_id: str, last_sequence: int) -> None:
+def write_this_mark(settings: Settings, journal_id: str, last_sequence: int) -> None:
     """Records outside the journal's folder which journal this machine has, and its last event."""
     write_mark(mark_file(settings), Mark(settings.machine.machine_id, journal_id, last_sequence))
 

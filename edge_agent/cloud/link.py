@@ -93,7 +93,8 @@ class MqttLink:
             self._stalls.stop()
 
     def publish(self, message: Message, on_acknowledged: OnAcknowledged | None = None) -> None:
-        """See `Link.publish`. A message that is too big for the broker is not sent: see `Limits.fitting`."""
+        """See `Link.publish`. A message that is too big for the broker is not sent: see
+        `BrokerLimits.fitting`."""
         limits = self.client.limits
         if limits is None or not self.up:
             return

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.mqtt.backoff import pause
+from edge_agent.mqtt.broker_limits import BrokerLimits
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.credentials import CheckedCredentials, CredentialCheck, FileWatch, Stamp, WallTime
 from edge_agent.mqtt.event_queue import EventQueue
 from edge_agent.mqtt.interfaces import ClientListener
 from edge_agent.mqtt.library import LibraryClient
-from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message, OnPuback, Received
 from edge_agent.mqtt.settings import Bounds, LinkSettings, NewCredentials, Traffic
 
@@ -54,7 +54,7 @@ class MqttClient:
         return self._connection is not None and self._connection.up
 
     @property
-    def limits(self) -> Limits | None:
+    def limits(self) -> BrokerLimits | None:
         """The broker's limits; None without a connection."""
         return None if self._connection is None else self._connection.limits
 

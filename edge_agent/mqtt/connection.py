@@ -10,10 +10,10 @@ from typing import Any
 import structlog
 
 from edge_agent.errors import LinkFault
+from edge_agent.mqtt.broker_limits import BrokerLimits
 from edge_agent.mqtt.credentials import CheckedCredentials
 from edge_agent.mqtt.interfaces import ClientListener, LibraryMessage
 from edge_agent.mqtt.library import LibraryClient
-from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message, OnPuback, Received
 from edge_agent.mqtt.packets import puback_of, received_of
 from edge_agent.mqtt.receive_queue import ReceiveQueue
@@ -43,7 +43,7 @@ class Connection:
         self.number = number
         self.up_for_s: float | None = None
         """How long it was up, in seconds; connecting does not count. None: it never was."""
-        self.limits: Limits | None = None
+        self.limits: BrokerLimits | None = None
         """The broker's limits, once it has accepted us."""
         self.library = LibraryClient(settings, bounds, checked, listener.will())
         self._settings = settings
@@ -132,7 +132,7 @@ class Connection:
             self._hand_over(self._loop.call_later, self._bounds.accept_s, self._demand_accepted)
         return True
 
-    def accepted(self, limits: Limits) -> None:
+    def accepted(self, limits: BrokerLimits) -> None:
         """See `LibraryEvents`."""
         self._hand_over(self._take_acceptance, limits)
 
@@ -164,7 +164,7 @@ class Connection:
 
     # The following are called on the event loop.
 
-    def _take_acceptance(self, limits: Limits) -> None:
+    def _take_acceptance(self, limits: BrokerLimits) -> None:
         if self._over.is_set():
             return
         library, topic = self.library, self._traffic.events_topic

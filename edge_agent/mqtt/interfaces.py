@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from edge_agent.errors import LinkFault
-from edge_agent.mqtt.limits import Limits
+from edge_agent.mqtt.broker_limits import BrokerLimits
 from edge_agent.mqtt.messages import Message, Received
 
 
@@ -51,7 +51,7 @@ class LibraryEvents(Protocol):
     def socket_opened(self) -> bool:
         """False: the attempt was given up, the socket is to be closed."""
 
-    def accepted(self, limits: Limits) -> None:
+    def accepted(self, limits: BrokerLimits) -> None:
         """The broker has accepted us."""
 
     def subscribed(self, refusals: Sequence[str | None]) -> None:

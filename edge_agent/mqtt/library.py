@@ -19,9 +19,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.mqtt import packets
+from edge_agent.mqtt.broker_limits import BrokerLimits
 from edge_agent.mqtt.credentials import CheckedCredentials, alert_in, fault_of
 from edge_agent.mqtt.interfaces import LibraryEvents
-from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.send_window import TOO_BIG
 from edge_agent.mqtt.settings import Bounds, LinkSettings, Subscription
@@ -126,7 +126,7 @@ class LibraryClient(_ClosesFailedSockets):
         info = self.publish(message.topic, message.payload, message.qos, message.retain, properties)
         return packets.packet_id_of(info)
 
-    def event_sender(self, topic: str, limits: Limits) -> Callable[[str], int | None]:
+    def event_sender(self, topic: str, limits: BrokerLimits) -> Callable[[str], int | None]:
         """Gives bodies of events to the library; see `SendWindow`."""
 
         def send(body: str) -> int | None:
@@ -203,7 +203,7 @@ class LibraryClient(_ClosesFailedSockets):
             if reason.is_failure:
                 events.connection_lost(packets.fault_of_refusal(reason))
             else:
-                events.accepted(Limits(properties))
+                events.accepted(BrokerLimits(properties))
 
         def on_subscribe(_c: Any, _u: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
             events.subscribed([str(reason) if reason.is_failure else None for reason in reasons])

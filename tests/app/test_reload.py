@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from edge_agent.app import Agent, system_outside
+from edge_agent.app import Agent, system_environment
 from edge_agent.app.reload import objections
 from edge_agent.app.startup import Confirmed
 from edge_agent.config import Settings, load_settings
@@ -213,7 +213,7 @@ def started_with(site: Site, settings: Settings, *, rewired: bool = False) -> Ag
     journal = site.plant.settings.path(site.plant.settings.paths.journal)
     paths = settings.paths.model_copy(update={"journal": str(journal)})
     moved = settings.model_copy(update={"paths": paths})
-    return Agent(moved, replace(system_outside(moved), writer=ThreadWriter, confirmed=Confirmed(rewired)))
+    return Agent(moved, replace(system_environment(moved), writer=ThreadWriter, confirmed=Confirmed(rewired)))
 
 
 MOVED = ("its lock on", "its board", "its contact")

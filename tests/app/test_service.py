@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import tomli_w
 
-from edge_agent.app import Agent, Outside, Service, system_outside
+from edge_agent.app import Agent, Environment, Service, system_environment
 from edge_agent.cli.text.event_rows import event_row
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.origin import head
@@ -98,8 +98,8 @@ async def served(
     plant = Plant(settings, 1)
     cables = {settings.buses[name].port: cable for name, cable in plant.cables.items()}
 
-    def outside(settings: Settings) -> Outside:
-        system = system_outside(settings)
+    def environment(settings: Settings) -> Environment:
+        system = system_environment(settings)
         return replace(
             system,
             transport=lambda bus: cables[bus.port],
@@ -108,7 +108,7 @@ async def served(
             scanner=False,
         )
 
-    service, stop = Service(file, settings, outside), asyncio.Event()
+    service, stop = Service(file, settings, environment), asyncio.Event()
     task = asyncio.create_task(service.run(stop))
     await asyncio.sleep(0)
     site = Served(file, service, task, stop)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.app import Agent, system_outside
+from edge_agent.app import Agent, system_environment
 from edge_agent.app.reload import objections
 from edge_agent.app.startup import NOTHING, Confirmed
 from edge_agent.config import Settings
@@ -31,7 +31,7 @@ def at_journal_of(site: Site, settings: Settings) -> Settings:
 
 def built(site: Site, settings: Settings, confirmed: Confirmed = NOTHING) -> Agent:
     moved = at_journal_of(site, settings)
-    return Agent(moved, replace(system_outside(moved), writer=ThreadWriter, confirmed=confirmed))
+    return Agent(moved, replace(system_environment(moved), writer=ThreadWriter, confirmed=confirmed))
 
 
 async def dropped_off(site: Site, number: int = 1) -> str:

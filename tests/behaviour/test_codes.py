@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.app import system_outside
+from edge_agent.app import system_environment
 from edge_agent.config import load_settings
 from edge_agent.model import Alarm, Purpose, ReservationStatus, qr_text
 from edge_agent.runtime.ids import Ids
@@ -49,7 +49,7 @@ def test_all_live_codes_differ_even_when_the_generator_repeats_itself() -> None:
 
 @pytest.mark.behaviour("codes-03")
 def test_the_machine_draws_from_the_kernels_generator() -> None:
-    ids = system_outside(load_settings(REPOSITORY / "config" / "demo.toml")).ids
+    ids = system_environment(load_settings(REPOSITORY / "config" / "demo.toml")).ids
     assert type(ids._source) is secrets.SystemRandom
     assert ids.candidate_codes(4) != ids.candidate_codes(4)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from edge_agent.app import system_outside
+from edge_agent.app import system_environment
 from edge_agent.config import load_settings
 from edge_agent.errors import Code
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus
@@ -88,13 +88,13 @@ def test_rtc_in_the_config_trusts_the_clock(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(SystemClock, "_synchronised", lambda self: False)
     settings = load_settings(REPOSITORY / "config" / "demo.toml")
     assert settings.machine.clock == "ntp"
-    assert not system_outside(settings).clock.now().synced
+    assert not system_environment(settings).clock.now().synced
     document: dict[str, Any] = settings.model_dump(exclude_none=True)
     document["machine"]["clock"] = "rtc"
     document["paths"]["profiles"] = str(REPOSITORY / "config" / "devices")
     path = tmp_path / "machine.toml"
     path.write_text(tomli_w.dumps(document), encoding="utf-8")
-    assert system_outside(load_settings(path)).clock.now().synced
+    assert system_environment(load_settings(path)).clock.now().synced
 
 
 @pytest.mark.behaviour("time-07", "alarms-11")

@@ -14,10 +14,10 @@ from edge_agent.cloud import link as link_module
 from edge_agent.cloud.link import MqttLink
 from edge_agent.errors import LinkFault
 from edge_agent.model import Alarm
-from edge_agent.mqtt import limits as limits_module
+from edge_agent.mqtt import broker_limits as limits_module
 from edge_agent.mqtt import send_window as send_window_module
+from edge_agent.mqtt.broker_limits import BrokerLimits
 from edge_agent.mqtt.credentials import Credentials
-from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.packets import REFUSALS
 from edge_agent.mqtt.send_window import PubackWatch
@@ -197,10 +197,10 @@ def test_only_a_broker_that_owes_acknowledgements_is_silent(monkeypatch: pytest.
 SMALL_BYTES = 300
 
 
-def small(monkeypatch: pytest.MonkeyPatch, limit: int = SMALL_BYTES) -> tuple[Limits, list[Any]]:
+def small(monkeypatch: pytest.MonkeyPatch, limit: int = SMALL_BYTES) -> tuple[BrokerLimits, list[Any]]:
     logs: list[Any] = []
     monkeypatch.setattr(limits_module, "log", Recorder(logs))
-    return Limits(SimpleNamespace(MaximumPacketSize=limit)), logs
+    return BrokerLimits(SimpleNamespace(MaximumPacketSize=limit)), logs
 
 
 async def test_a_message_too_big_for_the_broker_is_not_sent_and_the_connection_stays(

@@ -17,7 +17,7 @@ import pytest
 
 from edge_agent.cloud import link as link_module
 from edge_agent.cloud.link import MqttLink
-from edge_agent.console import life as console_life
+from edge_agent.console import api_watch
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.unix_server import serve
 from edge_agent.mqtt.library import LibraryClient
@@ -44,7 +44,7 @@ def _short_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "THREAD_SILENT_S", 3.0)
     monkeypatch.setattr(link_module, "CONNECTING_SILENT_S", 1.0)
     for name, seconds in (("ASK_S", 0.05), ("ANSWER_S", 0.3), ("SILENT_S", 1.0)):
-        monkeypatch.setattr(console_life, name, seconds)
+        monkeypatch.setattr(api_watch, name, seconds)
 
 
 class Watched:

@@ -24,11 +24,11 @@ from cloud_gateway.db.store import READERS, Store
 from cloud_gateway.db.tables import reservations
 from cloud_gateway.events.intake import Intake
 from cloud_gateway.events.twins import Twins
-from cloud_gateway.limits import Limits
 from cloud_gateway.machines.commands import MachineCommands, SentCommand
-from cloud_gateway.machines.gate import MachineAccounts
+from cloud_gateway.machines.message_validation import MachineAccounts
 from cloud_gateway.machines.mqtt_link import OutgoingCommand
-from cloud_gateway.machines.seals import SealedRequest, Seals
+from cloud_gateway.machines.sealed_ids import SealedRequest, Seals
+from cloud_gateway.rate_limits import RateLimits
 from edge_agent.errors import LinkFault
 from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.api import rfc3339
@@ -161,7 +161,7 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
         store=store,
         machines=machines,
         idempotency=Idempotency(store, lambda: NOW_S),
-        limits=Limits(given.platforms, given.limits),
+        limits=RateLimits(given.platforms, given.limits),
         wake_webhooks=lambda: None,
         clock=lambda: NOW_S,
         twins=Twins(store, lambda: NOW_S),

@@ -18,17 +18,17 @@ from sqlalchemy import func, select
 from starlette.responses import JSONResponse
 
 from cloud_gateway.api.errors import machine_refusal_response
-from cloud_gateway.bounds import TEXT_MAX, TIME_MAX_S
 from cloud_gateway.db.tables import counts, events, machines, rejected
 from cloud_gateway.events import sequence
 from cloud_gateway.events.projection import owner_of
 from cloud_gateway.events.reconcile import Reconciler
-from cloud_gateway.machines import gate
+from cloud_gateway.machines import message_validation
 from cloud_gateway.machines.commands import MachineRefusal, Reply, SentCommand
+from cloud_gateway.value_bounds import TEXT_MAX, TIME_MAX_S
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.cloud_gateway.hostile import HOSTILE, NOW_S, Hostile, hostile
-from tests.cloud_gateway.machines.test_gate import count, document_of
+from tests.cloud_gateway.machines.test_message_validation import count, document_of
 from tests.cloud_gateway.peer import MACHINE, cell, machine_document
 from tests.cloud_gateway.support import API, QUICK
 
@@ -202,7 +202,9 @@ class _Syncs:
             raise Refusal(Code.EXPIRED, "no more")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         try:
-            outcome = gate.read_reply(SentCommand(name, machine_id, future, fields), self._payloads.pop())
+            outcome = message_validation.read_reply(
+                SentCommand(name, machine_id, future, fields), self._payloads.pop()
+            )
         except ValueError:
             raise Refusal(Code.INTERNAL, "the machine's reply could not be read") from None
         assert isinstance(outcome, Reply)
@@ -297,7 +299,7 @@ async def test_x6_a_large_event_is_counted_and_not_kept(tmp_path: Path) -> None:
         body = document_of(EventType.ALARM_RAISED, 1, reservation_id=None)
         await site.send("evt", body | {"more": "x" * 1_000_000})
         await site.send("evt", document_of(EventType.ALARM_RAISED, 2, reservation_id=None))
-        await site.send("evt", b'"' + b"x" * (gate.PACKET_MAX + 1) + b'"')
+        await site.send("evt", b'"' + b"x" * (message_validation.PACKET_MAX + 1) + b'"')
         size = select(func.sum(func.length(events.c.payload)))
         assert await site.store.read(lambda db: db.execute(size).scalar_one()) < 2 * TEXT_MAX
         states = select(events.c.state).order_by(events.c.sequence)

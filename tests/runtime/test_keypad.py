@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.app import Agent, readers
+from edge_agent.app import Agent, entry_readers
 from edge_agent.config import KeypadSection, load_settings
 from tests.support.site import Site
 from tools.bench.settings import REPOSITORY
@@ -38,7 +38,7 @@ def test_a_code_from_the_keypad_opens_the_cell(tmp_path: Path, monkeypatch: pyte
         return typists[-1]
 
     def with_hands(agent: Agent) -> None:
-        agent._outside = replace(agent._outside, scanner=True)
+        agent._environment = replace(agent._environment, scanner=True)
 
     async def run() -> None:
         settings = load_settings(REPOSITORY / "config" / "demo.toml")
@@ -54,6 +54,6 @@ def test_a_code_from_the_keypad_opens_the_cell(tmp_path: Path, monkeypatch: pyte
         assert site.plant.world.cell(made["cell"]["description"]).door.value == "open"
         await site.plant.stop()
 
-    monkeypatch.setattr(readers, "Keyboard", keyboard)
+    monkeypatch.setattr(entry_readers, "Keyboard", keyboard)
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(run())

@@ -105,7 +105,7 @@ def test_a_wrong_register_is_logged_at_the_start_and_shown_until_it_is_right(
         assert agent.buses.failing["locks_b"] == []
 
     log = Log()
-    monkeypatch.setattr("edge_agent.app.upkeep.log", log)
+    monkeypatch.setattr("edge_agent.app.housekeeping.log", log)
     at_checked_site(tmp_path, test, MODE, before=lambda site: write(site, 2, 0x1003, 2))
     assert [(entry["device"], entry["check"]) for entry in log.warnings] == [("locks_b", "channel modes")]
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 import tomli_w
 
 from edge_agent.app import Agent
-from edge_agent.app.outside import link_settings, system_outside
+from edge_agent.app.environment import link_settings, system_environment
 from edge_agent.cloud.link import MqttLink
 from edge_agent.config import Settings, load_settings
 from edge_agent.drivers.simulated.cable import MemoryCable
@@ -64,7 +64,7 @@ class RealSite:
                 platform="p",
                 platform_order_id="o",
                 packaging=Packaging(width_mm=200, height_mm=100, depth_mm=300),
-                candidate_codes=self.agent._outside.ids.candidate_codes(4),
+                candidate_codes=self.agent._environment.ids.candidate_codes(4),
             )
         )
         return rid
@@ -155,20 +155,20 @@ async def real_site(
         plant.world.close(label)
     cables: dict[str, MemoryCable] = {settings.buses[name].port: c for name, c in plant.cables.items()}
     clock = KnownClock(synced=synced, behind_s=behind_s)
-    system = system_outside(settings)
+    system = system_environment(settings)
 
     def link(settings: Settings, online: Callable[[bool], str]) -> MqttLink:
         often = replace(link_settings(settings), check_s=0.1)
         return MqttLink(often, Topics(settings.machine.machine_id), online, random.Random(), system.clock)
 
-    outside = replace(
+    environment = replace(
         system,
         clock=clock,
         transport=lambda bus: cables[bus.port],
         link=link,
         **{"console": None if access is None else system.console, "scanner": False, **ports_changed},
     )
-    agent = Agent(settings, outside)
+    agent = Agent(settings, environment)
     ready = asyncio.Event()
     task = asyncio.create_task(agent.run(ready.set))
     try:

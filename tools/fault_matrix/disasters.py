@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from edge_agent.app.upkeep import MARK_S
+from edge_agent.app.housekeeping import MARK_S
 from edge_agent.cloud.link import STEADY_S
 from edge_agent.cloud.publisher import DIGEST_S
 from edge_agent.model import Instant

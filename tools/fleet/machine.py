@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_agent.app import layout_of, system_outside
+from edge_agent.app import layout_of, system_environment
 from edge_agent.app.listeners import DaemonLoopListener
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.config import Settings
@@ -55,25 +55,25 @@ class LightMachine:
     """Runs on the event loop beside many others; its cells have neither scales nor climate."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
-        outside = system_outside(settings)
-        self._clock = outside.clock
+        environment = system_environment(settings)
+        self._clock = environment.clock
         machine = settings.machine
         layout = replace(layout_of(settings), climate={}, thermometers=frozenset(), weighed=frozenset())
         self._store = store = JournalStore(settings.path(settings.paths.journal))
         self._writer = ThreadWriter(store)
-        now = outside.clock.now()
+        now = environment.clock.now()
         loaded = store.load(now.wall_s)
         identity = Identity(
             machine.machine_id, machine.name, machine.location, machine.latitude, machine.longitude
         )
-        views = Views(identity, layout, outside.ids, store.journal_id)
-        self.link = outside.link(settings, self._online)
+        views = Views(identity, layout, environment.ids, store.journal_id)
+        self.link = environment.link(settings, self._online)
         self.loop = LockerLoop(
             restore(loaded, layout, now),
             layout,
             loaded.last_sequence,
             self._writer,
-            outside.clock,
+            environment.clock,
             views,
             ended_status=store.ended_status,
         )
@@ -88,12 +88,12 @@ class LightMachine:
             on_digest_acknowledged=lambda payload: None,
             on_refusal=self.link_refused,
         )
-        self.local = LocalRequests(self.loop, outside.clock, outside.ids)
+        self.local = LocalRequests(self.loop, environment.clock, environment.ids)
         self.commands = CommandHandler(
             self.loop,
             store,
-            outside.clock,
-            outside.ids,
+            environment.clock,
+            environment.ids,
             views,
             machine.machine_id,
             self.publisher.reply,

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edge_agent.app import Agent, Outside
+from edge_agent.app import Agent, Environment
 from edge_agent.cloud.interfaces import Link, LinkListener
 from edge_agent.cloud.link import STEADY_S
 from edge_agent.config import BusSection, Settings
@@ -424,7 +424,7 @@ class Plant:
         self.supervisor: Supervisor | None = None
         """The supervisor that gets the agents' signs of life, if any."""
         self.replaced: dict[str, Any] = {}
-        """What replaces the usual outside of later agents, by the names of `Outside`."""
+        """What replaces the usual environment of later agents, by the names of `Environment`."""
         self.on_agent: Callable[[Agent], None] = lambda agent: None
         """Called with every agent before it runs."""
         self.plugged: dict[str, str] = {}
@@ -448,7 +448,7 @@ class Plant:
         def link(settings: Settings, _: Callable[[bool], str]) -> Link:
             return SimulatedLink(self.broker, lifeline, settings.machine.machine_id)
 
-        outside = Outside(
+        environment = Environment(
             clock=self.clock,
             ids=self._ids,
             transport=transport,
@@ -459,7 +459,7 @@ class Plant:
             supervisor=self.supervisor,
         )
         self.starts += 1
-        self.agent = Agent(self.settings, replace(outside, **self.replaced))
+        self.agent = Agent(self.settings, replace(environment, **self.replaced))
         self.on_agent(self.agent)
         self._task = asyncio.create_task(self.agent.run(), name=f"agent {self.starts}")
 

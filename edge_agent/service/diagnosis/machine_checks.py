@@ -55,14 +55,14 @@ SWAPPED = "plug the adapters back as they were; if one was really changed, start
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the checks need. `aside` runs blocking calls where they hold up nothing."""
+    """What the checks need. `run_blocking` runs blocking calls where they hold up nothing."""
 
     loop: LockerLoop
     store: JournalStore
     clock: Clock
     started: Instant
     broker_up: Callable[[], bool]
-    aside: Callable[[Callable[[], list[str]]], Awaitable[list[str]]]
+    run_blocking: Callable[[Callable[[], list[str]]], Awaitable[list[str]]]
 
 
 async def check(machine: Machine) -> list[Found]:
@@ -126,7 +126,7 @@ def _room(machine: Machine, about: os.statvfs_result, room: str) -> Found:
 async def _journal(machine: Machine) -> Found:
     swap = "take the journal off (operations manual), swap the card or disk"
     try:
-        damage = await machine.aside(machine.store.quick_check)
+        damage = await machine.run_blocking(machine.store.quick_check)
     except StorageFault as fault:
         return Found("disk", "journal", "fault", f"it cannot be read: {fault}", swap)
     if damage:

@@ -14,7 +14,7 @@ from cloud_gateway.events import audit
 from cloud_gateway.events.projection import put_view
 from cloud_gateway.events.sync import Asking, Taken, begin_asking, progress_of, start_request, take_page
 from cloud_gateway.events.twins import Twins
-from cloud_gateway.machines.gate import ReceivedEvent, SyncPage
+from cloud_gateway.machines.message_validation import ReceivedEvent, SyncPage
 from edge_agent.protocol.events import EventType, Online
 from tests.cloud_gateway.events.test_projection import NOW_S, view
 from tests.cloud_gateway.events.test_sequence import _page as page_of

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from cloud_gateway.bounds import moment_s
 from cloud_gateway.db.store import find_reservation
 from cloud_gateway.db.tables import abandonments
+from cloud_gateway.value_bounds import moment_s
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.support import Gateway, bench, error, running_gateway, settings

@@ -15,7 +15,7 @@ from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import events, rejected
 from cloud_gateway.events.intake import Intake
 from cloud_gateway.machines.commands import MachineCommands
-from cloud_gateway.machines.gate import OVERHEAD_BYTES, MachineAccounts
+from cloud_gateway.machines.message_validation import OVERHEAD_BYTES, MachineAccounts
 from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.events.test_projection import event

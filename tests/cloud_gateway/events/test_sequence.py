@@ -19,7 +19,7 @@ from cloud_gateway.db.tables import counts, events, machines, rejected, reservat
 from cloud_gateway.events.projection import put_view
 from cloud_gateway.events.sequence import skip_to_first_held, take_events
 from cloud_gateway.events.sync import Taken, progress_of, take_page
-from cloud_gateway.machines.gate import ReceivedEvent, SyncPage, read_event
+from cloud_gateway.machines.message_validation import ReceivedEvent, SyncPage, read_event
 from edge_agent.protocol.api import ReservationView, rfc3339
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.events.test_projection import NOW_S, event, view

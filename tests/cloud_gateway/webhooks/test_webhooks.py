@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from cloud_gateway.db.tables import webhooks
-from cloud_gateway.machines.seals import SealedRequest
+from cloud_gateway.machines.sealed_ids import SealedRequest
 from cloud_gateway.webhooks.deliverer import _retry_after_s
 from cloud_gateway.webhooks.queue import PlausibleAhead, claim, due_webhooks, postpone, record_result
 from cloud_gateway.webhooks.targets import ReceiverResponse

@@ -78,7 +78,7 @@ class Bucket:
         return wait_s
 
 
-class Limits:
+class RateLimits:
     """The buckets of all platforms, and of the addresses that wrong keys came from."""
 
     def __init__(

@@ -16,7 +16,7 @@ from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import events, metadata, requests, reservations, webhooks
 from cloud_gateway.events.projection import put_view
 from cloud_gateway.events.sequence import take_events
-from cloud_gateway.limits import CLIENTS_MAX, Bucket, Limits, Pauses, TooMany
+from cloud_gateway.rate_limits import CLIENTS_MAX, Bucket, Pauses, RateLimits, TooMany
 from cloud_gateway.settings import KeepSettings, LimitSettings, Settings, Timing
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.events.test_projection import NOW_S, opened, view
@@ -47,7 +47,7 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
 
 def test_clients_without_a_key_are_counted_by_address_and_network() -> None:
     now = [0.0]
-    limits = Limits([], LimitSettings(wrong_keys=2, wrong_keys_per_min=60), clock=lambda: now[0])
+    limits = RateLimits([], LimitSettings(wrong_keys=2, wrong_keys_per_min=60), clock=lambda: now[0])
     for address in ("2001:db8::1", "2001:db8::2"):  # one customer's network
         limits.wrong_key(address)
     with pytest.raises(TooMany) as caught:
@@ -60,7 +60,7 @@ def test_clients_without_a_key_are_counted_by_address_and_network() -> None:
 
 
 def test_the_number_of_remembered_addresses_is_limited() -> None:
-    limits = Limits([], LimitSettings(wrong_keys=1, wrong_keys_per_min=1))
+    limits = RateLimits([], LimitSettings(wrong_keys=1, wrong_keys_per_min=1))
     for number in range(CLIENTS_MAX + 10):
         limits.wrong_key(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     assert len(limits._wrong_keys) == CLIENTS_MAX

@@ -1,4 +1,4 @@
-"""The gate: what a machine sends is believed in its own matters only, within bounds, where it was asked."""
+"""What a machine sends is believed in its own matters only, within bounds, where it was asked."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select
 
-from cloud_gateway.bounds import DEPTH_MAX, OutOfBounds, read_json
 from cloud_gateway.db.tables import machines, rejected, tickets, webhooks
-from cloud_gateway.machines import gate
+from cloud_gateway.machines import message_validation
 from cloud_gateway.machines.commands import LATE_MAX, SentCommand
+from cloud_gateway.value_bounds import DEPTH_MAX, OutOfBounds, read_json
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.cloud_gateway.events.test_projection import event
 from tests.cloud_gateway.hostile import HOSTILE, NOW_S, Hostile, hostile, plant
@@ -166,11 +166,11 @@ async def test_x4_what_sync_reports_needs_the_seal_of_the_request(
 ) -> None:
     async with hostile(tmp_path) as site:
         good = site.view(site.request())
-        assert site.seals.holds(gate.view_in(HOSTILE, good))
-        assert not site.seals.holds(gate.view_in(HOSTILE, good | changes))
+        assert site.seals.holds(message_validation.view_in(HOSTILE, good))
+        assert not site.seals.holds(message_validation.view_in(HOSTILE, good | changes))
         # Another machine that has learned of the id may not take it over.
         stolen = site.view(site.request(MACHINE)) | {"machine_id": HOSTILE}
-        assert not site.seals.holds(gate.view_in(HOSTILE, stolen))
+        assert not site.seals.holds(message_validation.view_in(HOSTILE, stolen))
 
 
 async def test_x4_forged_events_queue_no_webhook_that_is_sent(tmp_path: Path) -> None:

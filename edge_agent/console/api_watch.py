@@ -19,7 +19,7 @@ SILENT_S = 30.0
 REQUEST = b"GET /v1/alive HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
 
 
-class ApiLife:
+class ApiWatch:
     """Asks until cancelled; only an answer shows that the API is alive."""
 
     def __init__(self, path: Path) -> None:

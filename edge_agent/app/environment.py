@@ -1,4 +1,5 @@
-"""The outside of a machine: the real one, and the interface by which a simulation provides its own."""
+"""What surrounds a daemon: clock, ids, transports, link, console. The real one, and the interface by which a
+simulation provides its own."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_agent.app.housekeeping import RunBlocking
 from edge_agent.app.startup import NOTHING, Confirmed
 from edge_agent.app.transports import transport_to
-from edge_agent.app.upkeep import Aside
 from edge_agent.cloud.interfaces import Link
 from edge_agent.cloud.link import MqttLink
 from edge_agent.config import BusSection, Settings
@@ -33,14 +34,14 @@ from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.writer import ThreadWriter, Writer
 
 
-async def inline(work: Callable[[], list[str]]) -> list[str]:
+async def run_inline(work: Callable[[], list[str]]) -> list[str]:
     """Runs the work at once, where there are no threads."""
     return work()
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """The outside of a machine; a simulation provides its own."""
+class Environment:
+    """What surrounds a daemon; a simulation provides its own."""
 
     clock: Clock
     ids: Ids
@@ -65,7 +66,7 @@ class Outside:
     """Gets notice that the service is alive; None: no supervisor."""
     access: Access = field(default_factory=Access)
     """The permissions on the local API."""
-    aside: Aside = inline
+    run_blocking: RunBlocking = run_inline
     """Runs blocking calls where they hold up no door."""
 
 
@@ -85,7 +86,7 @@ def link_settings(settings: Settings) -> LinkSettings:
     )
 
 
-def system_outside(settings: Settings) -> Outside:
+def system_environment(settings: Settings) -> Environment:
     """The real machine: kernel clocks, ttys, a writer thread, the broker, the Unix socket, systemd."""
 
     def link(settings: Settings, online: Callable[[bool], str]) -> Link:
@@ -95,7 +96,7 @@ def system_outside(settings: Settings) -> Outside:
     clock = SystemClock(trusted=settings.machine.clock == "rtc")
     access = Access.of(settings)
     group = None if settings.access.group is None else group_of(settings.access.group)
-    return Outside(
+    return Environment(
         clock=clock,
         ids=Ids(),
         transport=transport_to,
@@ -105,5 +106,5 @@ def system_outside(settings: Settings) -> Outside:
         supervisor=Supervisor.of(os.environ, os.getpid()),
         board=board_serial(),
         access=access,
-        aside=asyncio.to_thread,
+        run_blocking=asyncio.to_thread,
     )

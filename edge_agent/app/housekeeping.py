@@ -1,4 +1,5 @@
-"""Upkeep by the running machine: space on the disk, its commissioning mark, its devices' settings."""
+"""What a running machine does now and then: takes the disk reserve again, renews its commissioning mark,
+checks the settings of its devices."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from edge_agent.app.startup import mark_this
+from edge_agent.app.startup import write_this_mark
 from edge_agent.config import Settings
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm
@@ -18,7 +19,7 @@ from edge_agent.statemachine.inputs import Condition
 
 log = structlog.get_logger()
 
-Aside = Callable[[Callable[[], list[str]]], Awaitable[list[str]]]
+RunBlocking = Callable[[Callable[[], list[str]]], Awaitable[list[str]]]
 """Runs blocking calls where they hold up nothing."""
 DISK_LOOK_S = 10.0
 MARK_S = 30.0
@@ -34,20 +35,22 @@ async def watch_disk(loop: LockerLoop, store: JournalStore) -> None:
             loop.submit(Condition(Alarm.STORAGE_FAULT, "", False))
 
 
-async def keep_mark(settings: Settings, loop: LockerLoop, store: JournalStore, aside: Aside) -> None:
+async def keep_mark(
+    settings: Settings, loop: LockerLoop, store: JournalStore, run_blocking: RunBlocking
+) -> None:
     """Records the journal's last event in the commissioning mark, so that an older copy of the journal is
     found without a link too. A journal that is itself in doubt is not recorded."""
     noted: int | None = None
 
     def note() -> list[str]:
-        mark_this(settings, store.journal_id, last)
+        write_this_mark(settings, store.journal_id, last)
         return []
 
     while True:
         await asyncio.sleep(MARK_S)
         last = loop.last_sequence
         if last != noted and FROZEN not in loop.state.history:
-            await aside(note)
+            await run_blocking(note)
             noted = last
 
 

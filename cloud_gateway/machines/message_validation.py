@@ -1,8 +1,9 @@
-"""The gate: everything that a machine sends is validated and parsed here, or rejected and counted.
+"""Everything that a machine sends is validated and parsed here, or rejected and counted.
 
-A machine is only believed about its own topics, cells and reservations, within bounds (`bounds`) and its
-quota; a reply only counts for a command that was sent. What passes is a validated model; nothing else of the
-gateway reads a machine's payload. Rejected messages are counted for each machine and shown at `/operations`.
+A machine is only believed about its own topics, cells and reservations, within bounds (`value_bounds`) and
+its quota; a reply only counts for a command that was sent. What passes is a validated model; nothing else of
+the gateway reads a machine's payload. Rejected messages are counted for each machine and shown at
+`/operations`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from cloud_gateway.bounds import (
+from cloud_gateway.machines.commands import MachineRefusal, Reply, SentCommand
+from cloud_gateway.rate_limits import Bucket
+from cloud_gateway.value_bounds import (
     DETAILS_MAX,
     SEQUENCE_MAX,
     TEXT_MAX,
@@ -25,8 +28,6 @@ from cloud_gateway.bounds import (
     is_machine_id,
     read_json,
 )
-from cloud_gateway.limits import Bucket
-from cloud_gateway.machines.commands import MachineRefusal, Reply, SentCommand
 from edge_agent.errors import Code
 from edge_agent.protocol.api import Body, Machine, ReservationView, refusal_from
 from edge_agent.protocol.events import Event, Online

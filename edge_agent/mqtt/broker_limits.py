@@ -21,7 +21,7 @@ UTF8_BYTES = 4
 """Longest encoding of a character."""
 
 
-class Limits:
+class BrokerLimits:
     """The limits of one connection, from the properties of its CONNACK."""
 
     def __init__(self, connack: Any) -> None:
