@@ -41,7 +41,6 @@ bus_app.command("record-profile")(record_profile)
 COLOURS = {"answering": "green", "failing": "yellow", "dead": "red"}
 RESULTS = {
     "answers": marked("answers"),
-    "exception": marked("exception"),
     "silent": marked("silent"),
     "garbled": marked("garbled"),
 }
@@ -120,10 +119,12 @@ def _print_scan(rows: list[dict[str, Any]]) -> None:
     table = Table(_("bus"), _("address"), _("device"), _("grade"), _("result"), _("more"))
     for row in worth:
         device = f"[yellow]{_('not configured')}[/]" if row["device"] is None else row["device"]
-        colour = {"answers": "green", "exception": "green"}.get(row["result"], "red")
-        exception = f" ({from_daemon(row['exception'])})" if row["exception"] else ""
-        result = f"[{colour}]{_(RESULTS.get(row['result'], row['result']))}[/]{exception}"
+        there = row["result"] in ("answers", "exception")  # who refuses a question is there
+        word = RESULTS["answers"] if there else RESULTS.get(row["result"], row["result"])
+        result = f"[{'green' if there else 'red'}]{_(word)}[/]"
         more = [from_daemon(row["finding"])] if row["finding"] else []
+        if row["exception"]:
+            more.append(_("refuses what it was asked: {why}", why=from_daemon(row["exception"])))
         more += [_("{number} damaged", number=row["damaged"])] if row["damaged"] else []
         like = ", ".join(row["reads_like"])
         more += [_("may be {profiles}", profiles=like)] if like else []

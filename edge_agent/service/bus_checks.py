@@ -12,7 +12,7 @@ from typing import Any
 from edge_agent.drivers.profiles import Check
 from edge_agent.drivers.requests import Read
 from edge_agent.errors import PortLost
-from edge_agent.service.bus_scan import TRIES, ask, first_read, reads_of
+from edge_agent.service.bus_scan import TRIES, ask, probe, reads_of
 from edge_agent.service.bus_service import BusPlace, BusService, Placed
 
 READINGS = 5
@@ -95,8 +95,7 @@ async def _register(name: str, place: BusPlace, device: Placed, check: Check) ->
 
 async def _cleanly(place: BusPlace, device: Placed) -> str | None:
     """What is wrong with a device's answers; None if nothing is."""
-    usual = reads_of(device.profile)
-    request = usual[0] if usual else first_read(place)
+    usual, request = reads_of(device.profile), probe(place, device.profile)
     garbled = 0
     for _ in range(READINGS):
         try:

@@ -34,6 +34,8 @@ LONGEST_REST_S = 4.0
 """An address that owes replies which could be taken for ours is given up after this time."""
 FIRST_READ = Read(3, 0, 1)
 """The request to an address of which nothing is known."""
+OTHER_READS = (Read(1, 0, 1), Read(2, 0, 1), Read(4, 0, 1))
+"""What a board that refuses the first read is asked: a relay board has coils and no registers."""
 
 Outcome = Literal["silent", "answers", "exception", "garbled"]
 SILENT: Outcome = "silent"
@@ -63,6 +65,21 @@ def reads_of(profile: Profile) -> list[Request]:
     if temperature is not None:
         found += blocks(temperature.function, temperature.address, temperature.registers, temperature.bulk)
     return found
+
+
+def proofs_of(profile: Profile) -> dict[Request, bool]:
+    """Each harmless read that identifies such a board, and whether it answers it (else: refuses it)."""
+    found: dict[Request, bool] = dict.fromkeys(reads_of(profile), True)
+    found |= {Read(check.function, check.address, check.count): True for check in profile.checks}
+    found |= {Read(sign.function, sign.address, sign.count): sign.answers for sign in profile.signs}
+    return found
+
+
+def probe(place: BusPlace, profile: Profile) -> Request:
+    """The harmless request that shows whether a configured board is there: one that its profile says it
+    answers. A request that is unknown to it could get no answer, and mark a working board silent."""
+    answered = (request for request, answers in proofs_of(profile).items() if answers)
+    return next(answered, first_read(place))
 
 
 def patient_needs(place: BusPlace) -> BusNeeds:
@@ -197,24 +214,51 @@ class Scans:
 
     @staticmethod
     async def _configured(place: BusPlace, device: Placed) -> Heard:
-        """Sends the device's regular read: another request could get no answer and mark a working device
-        silent."""
-        request = next(iter(reads_of(device.profile)), first_read(place))
-        return await ask(place, device.address, request, device.profile.bus, TRIES)
+        """Sends what the device answers by its profile; one that refuses this is asked the other reads that
+        identify it, where the daemon reads nothing else from it."""
+        needs = device.profile.bus
+        heard = await ask(place, device.address, probe(place, device.profile), needs, TRIES)
+        if heard.outcome != "exception" or reads_of(device.profile):
+            return heard
+        others = [request for request, answers in proofs_of(device.profile).items() if answers]
+        return await _first_answer(place, device.address, others[1:], needs, heard)
 
     @staticmethod
     async def _stranger(place: BusPlace, address: int, needs: BusNeeds) -> tuple[Heard, Iterable[str]]:
-        """A silent address costs one time-out; a device that answers is asked the reads of the configured
-        profiles."""
+        """A silent address costs one time-out; a device that answers is asked what identifies the boards of
+        the configured profiles, and one that refuses the first read is asked for other kinds of points."""
         heard = await ask(place, address, first_read(place), needs, 1)
         if heard.outcome not in ("answers", "exception") or not place.wire.startswith("modbus"):
             return heard, ()
         likely = set()
         for kind, profile in {d.profile_name: d.profile for d in place.devices}.items():
-            found = [await ask(place, address, read, needs, 1) for read in reads_of(profile)]
-            if found and all(one.outcome == "answers" for one in found):
+            if await _fits(place, address, profile, needs):
                 likely.add(kind)
-        return heard, likely
+        if likely and heard.outcome == "exception":
+            return replace(heard, outcome="answers", code=None), likely
+        return await _first_answer(place, address, OTHER_READS, needs, heard), likely
+
+
+async def _first_answer(
+    place: BusPlace, address: int, requests: Iterable[Request], needs: BusNeeds, refused: Heard
+) -> Heard:
+    """The first answer to these requests, if the device refused another one; else that refusal."""
+    if refused.outcome == "exception":
+        for request in requests:
+            heard = await ask(place, address, request, needs, 1)
+            if heard.outcome == "answers":
+                return heard
+    return refused
+
+
+async def _fits(place: BusPlace, address: int, profile: Profile, needs: BusNeeds) -> bool:
+    """Whether a board answers what such a board answers, and refuses what it refuses."""
+    proofs = proofs_of(profile)
+    for request, answers in proofs.items():
+        heard = await ask(place, address, request, needs, 1)
+        if heard.outcome == "garbled" or (heard.outcome == "answers") is not answers:
+            return False
+    return any(proofs.values())
 
 
 def first_read(place: BusPlace) -> Request:

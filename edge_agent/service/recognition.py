@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edge_agent.drivers.profiles import Profile
 from edge_agent.drivers.requests import LockStatus, Read, Request
-from edge_agent.service.bus_scan import FIRST_READ, TRIES, Heard, ask, reads_of, slowest
+from edge_agent.service.bus_scan import FIRST_READ, TRIES, Heard, ask, proofs_of, reads_of, slowest
 from edge_agent.service.bus_service import BusPlace
 
 
@@ -52,22 +52,14 @@ def openings(profiles: Mapping[str, Profile]) -> list[Request]:
     return [*statuses.values()] or [FIRST_READ]
 
 
-def _proofs(profile: Profile) -> list[tuple[Request, bool]]:
-    """Each read, and whether the board has to answer it (else: refuse it)."""
-    found: dict[Request, bool] = dict.fromkeys(reads_of(profile), True)
-    found |= {Read(check.function, check.address, check.count): True for check in profile.checks}
-    found |= {Read(sign.function, sign.address, sign.count): sign.answers for sign in profile.signs}
-    return list(found.items())
-
-
 async def recognise(place: BusPlace, address: int, profiles: Mapping[str, Profile]) -> list[Candidate]:
     """The profiles that fit the board at an address; all must be of the bus's protocol. Raises `PortLost`."""
     needs = slowest([profile.bus for profile in profiles.values()])
     heard: dict[Request, Heard] = {}
     found = []
     for name, profile in profiles.items():
-        proofs, points = _proofs(profile), 0
-        for request, answered in proofs:
+        proofs, points = proofs_of(profile), 0
+        for request, answered in proofs.items():
             if request not in heard:
                 heard[request] = await ask(place, address, request, needs, TRIES)
             # A board that does not answer an unknown request counts as refusing it.

@@ -17,6 +17,7 @@ from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.profiles import TemperatureCapability, load_profile
 from edge_agent.drivers.requests import Read
 from edge_agent.drivers.simulated.cable import MemoryCable
+from edge_agent.drivers.simulated.devices import Wiring, build_device
 from edge_agent.drivers.simulated.slave import with_crc
 from edge_agent.drivers.simulated.trace import TraceCable
 from edge_agent.drivers.trace import TraceFrame
@@ -33,6 +34,10 @@ PROFILES = REPOSITORY / "config" / "devices"
 
 def placed(name: str, address: int, profile: str) -> Placed:
     return Placed(name, address, profile, load_profile(PROFILES / f"{profile}.toml"))
+
+
+def uses_modbus(path: Path) -> bool:
+    return load_profile(path).bus.protocol == "modbus"
 
 
 class Talker:
@@ -95,7 +100,7 @@ def test_a_scan_finds_every_device_while_the_locker_works(tmp_path: Path) -> Non
         assert [row["address"] for row in rows] == list(range(1, 248))
         assert [row["number"] for row in rows] == list(range(1, 248))
         there = {row["device"]: row["result"] for row in rows if row["result"] != "silent"}
-        assert there == dict.fromkeys(agent.settings.devices, "answers") | {"climate": "exception"}
+        assert there == dict.fromkeys(agent.settings.devices, "answers")
         assert all(row["finding"] is None for row in rows)
         assert agent.loop.state.alarms == {}
         bus = agent.devices.buses["main"]
@@ -169,11 +174,15 @@ def test_an_unknown_device_is_described_by_what_it_answers() -> None:
         ("heard", bytes.fromhex("0703020007")),
         ("sent", bytes.fromhex("070200000008")),
         ("heard", bytes.fromhex("07020155")),
+        ("sent", bytes.fromhex("070310000008")),
+        ("heard", bytes.fromhex("070310") + bytes(16)),
+        ("sent", bytes.fromhex("070380000001")),
+        ("heard", bytes.fromhex("07030200C8")),
         ("sent", bytes.fromhex("070300000008")),
         ("heard", bytes.fromhex("078302")),
     ]
     trace = [
-        TraceFrame.model_validate({"at_s": n / 100, "direction": d, "hex": with_crc(data).hex()})
+        TraceFrame.model_validate({"at_s": n / 20, "direction": d, "hex": with_crc(data).hex()})
         for n, (d, data) in enumerate(frames)
     ]
 
@@ -184,6 +193,53 @@ def test_an_unknown_device_is_described_by_what_it_answers() -> None:
 
     devices = placed("locks", 1, "waveshare-io-8ch"), placed("probes", 2, "r4dcb08")
     on_wire(test, lambda loop: TraceCable(loop, trace), *devices)
+
+
+MODBUS = [path.stem for path in sorted(PROFILES.glob("*.toml")) if uses_modbus(path)]
+
+
+@pytest.mark.parametrize("name", MODBUS)
+def test_a_good_board_answers_a_scan_whatever_it_can_do(name: str) -> None:
+    """Configured, and as a stranger beside one of its kind; a relay board has no registers to read."""
+    profile = load_profile(PROFILES / f"{name}.toml")
+    wired = Wiring(probes={1: lambda at_ns: 20.0})
+    boards = [build_device("board", name, address, wired, profile) for address in (1, 2)]
+
+    async def test(place: BusPlace) -> None:
+        rows = await scanned(place, 1, 2)
+        assert [row["result"] for row in rows.values()] == ["answers", "answers"]
+        assert [row["exception"] for row in rows.values()] == [None, None]
+        assert [row["finding"] for row in rows.values()] == [None, None]
+        assert rows[2]["reads_like"] == [name]
+
+    on_wire(test, lambda loop: MemoryCable(loop, boards), placed("board", 1, name))
+
+
+def test_a_relay_board_beside_boards_of_other_kinds_is_no_exception() -> None:
+    relays = build_device("relays", "moxa-e1211", 2, Wiring())
+
+    async def test(place: BusPlace) -> None:
+        rows = await scanned(place, 2, 2)
+        assert (rows[2]["result"], rows[2]["exception"], rows[2]["reads_like"]) == ("answers", None, [])
+
+    on_wire(test, lambda loop: MemoryCable(loop, [relays]), placed("probes", 1, "r4dcb08"))
+
+
+def test_a_configured_board_that_refuses_a_sign_is_asked_for_another() -> None:
+    """Its firmware may lack a register that others of the family have."""
+    board = build_device("relays", "waveshare-relay-8ch", 1, Wiring())
+
+    class Older:
+        address = 1
+
+        def answer(self, frame: bytes, at_ns: int) -> bytes | None:
+            return with_crc(b"\x01\x83\x02") if frame[1] == 3 else board.answer(frame, at_ns)
+
+    async def test(place: BusPlace) -> None:
+        rows = await scanned(place, 1, 1)
+        assert (rows[1]["result"], rows[1]["finding"]) == ("answers", None)
+
+    on_wire(test, lambda loop: MemoryCable(loop, [Older()]), placed("relays", 1, "waveshare-relay-8ch"))
 
 
 def test_a_scan_goes_as_far_as_there_are_addresses() -> None:

@@ -20,7 +20,7 @@ from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.service.bus_checks import Checks
-from edge_agent.service.bus_scan import TRIES, ask, first_read, reads_of
+from edge_agent.service.bus_scan import TRIES, ask, probe, reads_of
 from edge_agent.service.bus_service import BusPlace, BusService, Placed
 from edge_agent.service.diagnosis.cell_watch import HEAT_S, CellWatch, Sensors
 from edge_agent.service.diagnosis.door_checks import DoorChecks
@@ -204,7 +204,7 @@ async def _ask_often(place: BusPlace, device: Placed) -> Probe:
     answered = 0
     for _ in range(UNASKED_READS):
         try:
-            heard = await ask(place, device.address, first_read(place), device.profile.bus, TRIES)
+            heard = await ask(place, device.address, probe(place, device.profile), device.profile.bus, TRIES)
         except BusFault:
             return "silent"
         answered += heard.outcome in ("answers", "exception")
@@ -219,8 +219,7 @@ async def _wait_for(place: BusPlace, device: Placed) -> Probe:
     No command waits behind it: BusOwner stops waiting for a dead device when a more urgent request
     arrives, and it waits no longer than usual for any other device.
     """
-    usual = reads_of(device.profile)
-    request = usual[0] if usual else first_read(place)
+    request = probe(place, device.profile)
     patient = device.profile.bus.model_copy(update={"turnaround_ms": PATIENCE_MS})
     loop, record = asyncio.get_running_loop(), place.bus.record(device.address)
     watch = WireWatch(replace(place, devices=(device,)))
