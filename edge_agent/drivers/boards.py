@@ -221,7 +221,7 @@ def outputs_of(device: Device, profile: Profile) -> Outputs | None:
         if isinstance(part, RelaysCapability) and (part.cancel is not None or part.all_off is None):
             requests += [write for channel in channels for write in part.switch_off(channel)]
         if part.all_off is not None:
-            requests.append(Write(part.all_off.function, part.all_off.address, part.all_off.value))
+            requests.append(part.all_off.request())
         elif isinstance(part, SignalCapability):
             requests += [part.off.request(channel) for channel in channels]
         elif isinstance(part, LockCapability):

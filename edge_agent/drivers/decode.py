@@ -303,7 +303,7 @@ def _switches(part: LockCapability | RelaysCapability) -> Iterable[tuple[Channel
 
 
 def _is_constant(request: Write | WriteCoils | WriteRegisters, constant: ConstantWrite | None) -> bool:
-    return constant is not None and request == Write(constant.function, constant.address, constant.value)
+    return constant is not None and request == constant.request()
 
 
 def _pulse_ms(request: Write | WriteCoils | WriteRegisters, pulse: TimedPulse, channel: int) -> int | None:

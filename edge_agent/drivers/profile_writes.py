@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from edge_agent.drivers.profile_types import Milliseconds, ProfilePart, Word
 from edge_agent.drivers.requests import Write, WriteCoils, WriteRegisters
 
+MOST_VALUES = 123
+"""The most registers of one write (MODBUS Application Protocol V1.1b3, 6.12)."""
+
 
 class ChannelWrite(ProfilePart):
     """One write for one channel: function 05, 06 or 15 with `value`, or 16 with `values`.
@@ -49,14 +52,47 @@ class ChannelWrite(ProfilePart):
 
 
 class ConstantWrite(ProfilePart):
-    """One write of a constant with function 05 or 06."""
+    """One write of constants: function 05 or 06 with `value`, 15 or 16 with `values`, one for each point."""
 
-    function: Literal[5, 6]
+    function: Literal[5, 6, 15, 16]
     """The Modbus function of the write."""
     address: Word
-    """The address on the wire, counted from 0."""
-    value: Word
-    """The value that is written."""
+    """The first address on the wire, counted from 0."""
+    value: Word | None = None
+    """The value for function 05 or 06."""
+    values: Annotated[tuple[Word, ...], Field(max_length=MOST_VALUES)] = ()
+    """The coils (each 0 or 1) for function 15, the registers for function 16."""
+
+    @model_validator(mode="after")
+    def _value_there(self) -> ConstantWrite:
+        several = self.function in (15, 16)
+        if several is (self.value is not None) or several is not bool(self.values):
+            raise ValueError("functions 5 and 6 need value, functions 15 and 16 need values")
+        if self.function == 15 and not set(self.values) <= {0, 1}:
+            raise ValueError("function 15 writes coils: each of values must be 0 or 1")
+        return self
+
+    def request(self) -> Write | WriteCoils | WriteRegisters:
+        """The write."""
+        if self.value is not None:
+            return Write(self.function, self.address, self.value)
+        return (WriteCoils if self.function == 15 else WriteRegisters)(self.address, self.values)
+
+    def points(self) -> dict[tuple[int, int], int | None]:
+        """What it writes where: by function (05 stands for 15, too, and 06 for 16) and address; None for a
+        value of function 05 that is neither on nor off."""
+        return points_of(self.request())
+
+    def leaves(self, offs: Sequence[Write | WriteCoils | WriteRegisters]) -> list[int]:
+        """The channels, counted from 1, that it leaves on, where it writes to addresses of the outputs
+        themselves. `offs`: the write that switches each channel off.
+
+        A write to any other address is a command of the board's own, whose extent the profile cannot show.
+        """
+        written, wanted = self.points(), [points_of(off) for off in offs]
+        if not any(written.keys() & off.keys() for off in wanted):
+            return []
+        return [channel for channel, off in enumerate(wanted, 1) if not off.items() <= written.items()]
 
 
 class TimedPulse(ProfilePart):
@@ -194,3 +230,16 @@ def addresses_of(writes: Sequence[ChannelWrite | TimedPulse | None], channels: i
             first = write.address + channel * write.stride
             found |= {(kind, first + point) for point in range(points or 1)}
     return found
+
+
+COILS = {0xFF00: 1, 0x0000: 0}
+"""What the values of function 05 mean by the standard."""
+
+
+def points_of(request: Write | WriteCoils | WriteRegisters) -> dict[tuple[int, int], int | None]:
+    """What a write does to which points, see `ConstantWrite.points`."""
+    if isinstance(request, Write):
+        value = COILS.get(request.value) if request.function == 5 else request.value
+        return {(request.function, request.address): value}
+    kind = 5 if isinstance(request, WriteCoils) else 6
+    return {(kind, request.address + place): value for place, value in enumerate(request.values)}

@@ -26,7 +26,7 @@ from edge_agent.drivers.profile_writes import Pulse as Pulse
 from edge_agent.drivers.profile_writes import SwitchedPulse as SwitchedPulse
 from edge_agent.drivers.profile_writes import TimedPulse as TimedPulse
 from edge_agent.drivers.profile_writes import addresses_of
-from edge_agent.drivers.requests import Write
+from edge_agent.drivers.requests import Write, WriteCoils, WriteRegisters
 from edge_agent.errors import ConfigError, Finding
 
 Protocol = Literal["modbus", "8a", "kerong-cu12", "kerong-cu16", "kerong-cu48", "wkly"]
@@ -84,6 +84,13 @@ class BusNeeds(ProfilePart):
     """No reply arrives after this time, however late the device is at its worst."""
 
 
+def _leaves_none(all_off: ConstantWrite | None, offs: Sequence[Write | WriteCoils | WriteRegisters]) -> None:
+    """Raises `ValueError` if some of the outputs stay on."""
+    left = [] if all_off is None else all_off.leaves(offs)
+    if left:
+        raise ValueError(f"all_off does not switch off channels {', '.join(map(str, left))}")
+
+
 class LockCapability(ProfilePart):
     """Solenoids: every channel can be pulsed.
 
@@ -99,6 +106,13 @@ class LockCapability(ProfilePart):
     """The write that switches all outputs off."""
     off: ChannelWrite | None = None
     """The write that switches one output off."""
+
+    @model_validator(mode="after")
+    def _all_off(self) -> LockCapability:
+        off = self.pulse.off if self.off is None and isinstance(self.pulse, SwitchedPulse) else self.off
+        if off is not None:
+            _leaves_none(self.all_off, [off.request(channel + 1) for channel in range(self.channels)])
+        return self
 
     def addresses(self) -> set[tuple[int, int]]:
         """The addresses of all writes, see `addresses_of`."""
@@ -178,6 +192,12 @@ class RelaysCapability(ProfilePart):
     communication_timeout_ms: Annotated[int, Field(strict=True, ge=1_000, le=600_000)] | None = None
     """After this silence on the bus the board switches its outputs off by itself."""
 
+    @model_validator(mode="after")
+    def _all_off(self) -> RelaysCapability:
+        offs = [Write(self.function, self.address + place, self.off) for place in range(self.channels)]
+        _leaves_none(self.all_off, offs)
+        return self
+
     def addresses(self) -> set[tuple[int, int]]:
         """The addresses of all writes, see `addresses_of`."""
         switched = ChannelWrite(function=self.function, address=self.address, value=self.on)
@@ -210,6 +230,7 @@ class SignalCapability(ProfilePart):
     def _holds(self) -> SignalCapability:
         if self.pulse is not None and not self.pulse.able(self.hold_ms):
             raise ValueError(f"pulse must be able to do {self.hold_ms} ms")
+        _leaves_none(self.all_off, [self.off.request(channel + 1) for channel in range(self.channels)])
         return self
 
     @property
@@ -223,7 +244,7 @@ class SignalCapability(ProfilePart):
     def addresses(self) -> set[tuple[int, int]]:
         """The addresses of all writes, see `addresses_of`."""
         found = addresses_of((self.on, self.off, self.pulse), self.channels)
-        return found if self.all_off is None else found | {(self.all_off.function, self.all_off.address)}
+        return found if self.all_off is None else found | self.all_off.points().keys()
 
 
 class Check(ProfilePart):

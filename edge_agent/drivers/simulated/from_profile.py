@@ -179,7 +179,8 @@ class ProfiledBoard(Slave):
                 for relay in relays:
                     relay.switch(at_ns, at_ns)
 
-            self._map.write(all_off.function, all_off.address, _on_values((all_off.value,), act))
+            values = all_off.values if all_off.value is None else (all_off.value,)
+            self._map.write(all_off.function, all_off.address, _on_values(values, act))
 
     def _put_doors(
         self, doors: DoorsCapability, function: int, inputs: Mapping[int, Callable[[int], int]]
@@ -248,6 +249,8 @@ class ProfiledBoard(Slave):
             return body[:4]
         if function == 15:
             first, levels = written_bits(body, MOST_COILS)
+            if self._carried_out(function, first, tuple(levels), at_ns):
+                return body[:4]
             if any((function, first + place) not in self._map.writes for place in range(len(levels))):
                 raise Rejected(ILLEGAL_ADDRESS)
             for place, level in enumerate(levels):
@@ -259,16 +262,20 @@ class ProfiledBoard(Slave):
 
     def _carry_out(self, function: int, address: int, values: tuple[int, ...], at_ns: int) -> None:
         """The first meaning of the values at this address that fits."""
-        acts = self._map.writes.get((function, address))
-        if acts is None:
+        if (function, address) not in self._map.writes:
             raise Rejected(ILLEGAL_ADDRESS)
-        for act in acts:
+        if not self._carried_out(function, address, values, at_ns):
+            raise Rejected(ILLEGAL_VALUE)
+
+    def _carried_out(self, function: int, address: int, values: tuple[int, ...], at_ns: int) -> bool:
+        """Whether the values mean anything at this address; if so, it is done."""
+        for act in self._map.writes.get((function, address), ()):
             try:
                 act(values, at_ns)
             except Rejected:
                 continue
-            return
-        raise Rejected(ILLEGAL_VALUE)
+            return True
+        return False
 
 
 def _zero(_: int) -> int:
