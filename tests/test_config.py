@@ -356,6 +356,31 @@ def test_a_plain_link_shows_nothing(tmp_path: Path) -> None:
     assert Credentials.of(load_settings(write(tmp_path, demo())).mqtt) == Credentials()
 
 
+def test_profiles_that_come_with_the_program_are_found_from_any_folder(tmp_path: Path) -> None:
+    """A machine's file beside which there is no folder of profiles, and one with a profile of its own."""
+    path = tmp_path / "machine.toml"
+    path.write_bytes((CONFIG / "tiny.toml").read_bytes())
+    shipped = load_settings(path).profile_of("board")
+    assert shipped.identity.vendor == "Waveshare"
+    own = (CONFIG / "devices" / "waveshare-io-8ch.toml").read_text(encoding="utf-8")
+    (tmp_path / "devices").mkdir()
+    own_file = tmp_path / "devices" / "waveshare-io-8ch.toml"
+    own_file.write_text(own.replace('vendor = "Waveshare"', 'vendor = "mine"', 1), encoding="utf-8")
+    assert load_settings(path).profile_of("board").identity.vendor == "mine"
+
+
+def test_a_profile_that_is_nowhere_is_named_with_the_folders_that_were_searched(tmp_path: Path) -> None:
+    text = (CONFIG / "tiny.toml").read_text(encoding="utf-8")
+    path = tmp_path / "machine.toml"
+    path.write_text(text.replace('"waveshare-io-8ch"', '"waveshare-io-9ch"'), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    (finding,) = caught.value.findings
+    assert str(finding).startswith("devices.board.profile: no such profile: 'waveshare-io-9ch'; looked for")
+    for folder in (tmp_path / "devices", CONFIG / "devices"):
+        assert str(folder) in str(finding)
+
+
 def test_all_findings_are_reported_at_once(tmp_path: Path) -> None:
     document = demo()
     one_coil(document)

@@ -16,8 +16,12 @@ from edge_agent.drivers.profiles import load_profile
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.protocol.api import field_path
 
-SHIPPED_PROFILES = Path("/usr/share/edge-agent/devices")
-"""Profiles of the Debian package; one of the same name in the configuration's own folder takes precedence."""
+SHIPPED_PROFILES = (
+    Path(__file__).resolve().parents[2] / "config" / "devices",
+    Path("/usr/share/edge-agent/devices"),
+)
+"""Where the profiles are that come with the program: those of a checkout, those of the Debian package. One
+of the same name in the configuration's own folder takes precedence."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -56,14 +60,24 @@ def _findings(error: ValidationError) -> list[Finding]:
     return findings
 
 
+def shipped_profiles() -> list[Path]:
+    """The folders of `SHIPPED_PROFILES` that there are, in the order in which they are searched."""
+    return [folder for folder in SHIPPED_PROFILES if folder.is_dir()]
+
+
 def _load_profiles(settings: Settings) -> list[Finding]:
     findings = []
     for name, device in settings.devices.items():
         if device.profile in settings._profiles:
             continue
-        file = settings.path(settings.paths.profiles) / f"{device.profile}.toml"
-        if not file.exists() and (SHIPPED_PROFILES / file.name).exists():
-            file = SHIPPED_PROFILES / file.name
+        places = (settings.path(settings.paths.profiles), *shipped_profiles())
+        files = [place / f"{device.profile}.toml" for place in places]
+        file = next((file for file in files if file.exists()), None)
+        if file is None:
+            where = ", ".join(map(str, places))
+            why = f"no such profile: {device.profile!r}; looked for {files[0].name} in {where}"
+            findings.append(Finding(f"devices.{name}.profile", why))
+            continue
         try:
             settings._profiles[device.profile] = load_profile(file)
         except ConfigError as error:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edge_agent.cli.init import command, store
-from edge_agent.config import Settings, load_settings
+from edge_agent.config import Settings, load, load_settings
 from edge_agent.config.origin import made_by_init
 from edge_agent.drivers.simulated.cable import MemoryCable
 from tests.scenarios.plays import a_life_by_codes, a_life_by_the_api
@@ -405,8 +405,9 @@ def test_a_missing_folder_is_bad_usage(tmp_path: Path) -> None:
     assert "no such directory" in done.stderr
 
 
-def test_no_profiles_no_boards(tmp_path: Path) -> None:
+def test_no_profiles_no_boards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new = small(tmp_path)
+    monkeypatch.setattr(load, "SHIPPED_PROFILES", (tmp_path / "none",))
     done = new.init(*options(tmp_path / "locker.toml", new.ports), "--profiles", str(tmp_path))
     assert done.exit_code == 2
     assert "--profiles DIR" in done.stderr

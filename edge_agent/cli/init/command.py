@@ -30,7 +30,7 @@ from edge_agent.cli.init.text import Site, document
 from edge_agent.cli.text.language import _, in_english
 from edge_agent.cli.text.plurals import size_of
 from edge_agent.config import Settings
-from edge_agent.config.load import SHIPPED_PROFILES
+from edge_agent.config.load import SHIPPED_PROFILES, shipped_profiles
 from edge_agent.config.origin import head
 from edge_agent.drivers.profiles import Profile, load_profile
 from edge_agent.errors import ConfigError
@@ -153,14 +153,14 @@ def _ready(output: Path, *, force: bool) -> None:
 def _profiles(output: Path, folder: Path | None) -> dict[str, Profile]:
     """All profiles that the machine could name, by name; its own go before the package's."""
     found: dict[str, Profile] = {}
-    for place in (SHIPPED_PROFILES, folder or output.parent / DEFAULT_PROFILES):
+    for place in (*reversed(shipped_profiles()), folder or output.parent / DEFAULT_PROFILES):
         for path in sorted(place.glob("*.toml")):
             try:
                 found[path.stem] = load_profile(path)
             except ConfigError as error:
                 raise _stop("; ".join(str(finding) for finding in error.findings), USAGE) from None
     if not found:
-        where = folder or SHIPPED_PROFILES
+        where = folder or SHIPPED_PROFILES[-1]
         raise _stop(_("no device profiles in {folder}; --profiles DIR says where", folder=where), USAGE)
     return dict(sorted(found.items()))
 
