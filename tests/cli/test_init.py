@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import tomllib
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from edge_agent.config.origin import made_by_init
 from edge_agent.drivers.simulated.cable import MemoryCable
 from tests.scenarios.plays import a_life_by_codes, a_life_by_the_api
 from tests.scenarios.stage import Scenario, VirtualStage
-from tests.support.new_machine import ANSWERS, PROFILES, NewMachine, options
+from tests.support.new_machine import PROFILES, NewMachine, options
 from tests.support.site import Site
 from tools.bench.settings import REPOSITORY
 from tools.simulate.plant import Plant, with_journal
@@ -80,7 +79,9 @@ def test_the_demo_lockers_boards_are_found_and_what_is_written_runs_a_life(tmp_p
     new, output = machine(), tmp_path / "locker.toml"
     done = new.init(*options(output, new.ports, **DEMO))
     assert done.exit_code == 0, done.output
-    assert "/dev/ttyUSB0: modbus at 19200 baud, parity N" in done.stderr
+    assert "/dev/ttyUSB0: modbus at 19200 baud, parity N" in done.stdout
+    assert "bus0:11" in done.stdout
+    assert "bus0:11" not in done.stderr
     assert "24 cells, 13 devices, 1 bus" in done.stdout
     for step in ("edge-agent check", "systemctl start edge-agent", "bus doors", "tare", "diagnose --doors"):
         assert step in done.stdout
@@ -221,7 +222,7 @@ def test_at_a_terminal_everything_is_asked(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(command, "is_interactive", lambda: True)
     new, output = small(tmp_path), tmp_path / "locker.toml"
     typed = ["ma chine", "machine_9", "Riverside", "", "north", "52.4", "4.9", "", "", "", new.ports]
-    typed += ["modbus", "19200", "N", "5", "", "", "", "", "", "", "y"]
+    typed += ["modbus", "19200", "N", "5", "", "", "", "", "", "", "", "y"]
     done = new.init("--output", str(output), "--profiles", str(PROFILES), typed=typed)
     assert done.exit_code == 0, done.output
     assert "must be 1 to 50 letters" in done.stderr
@@ -247,12 +248,23 @@ def test_certificates_are_asked_for_where_the_broker_uses_tls(tmp_path: Path) ->
 def test_answering_no_at_the_end_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "is_interactive", lambda: True)
     new, output = small(tmp_path), tmp_path / "locker.toml"
-    done = new.init(*options(output, new.ports, last="5"), typed=[""] * 30)
+    done = new.init(*options(output, new.ports, last="5"), typed=[""] * 31)
     assert done.exit_code == 0
     output.unlink()
     given = options(output, new.ports, last="5", name="x", place="y", tls="no", broker_port="1883")
     given += ["--protocols", "modbus", "--bauds", "19200", "--parities", "N", "--devices", "-"]
-    given += ["--sizes", "s=1x1x1:1", "--cell-sizes", "s", "--scanner", "-", "--keypad", "-"]
+    given += [
+        "--sizes",
+        "s=1x1x1:1",
+        "--cell-sizes",
+        "s",
+        "--scanner",
+        "-",
+        "--keypad",
+        "-",
+        "--card-reader",
+        "-",
+    ]
     done = new.init(*given, typed=["n"])
     assert (done.exit_code, output.exists()) == (1, False)
 
@@ -382,7 +394,7 @@ def test_without_a_board_with_doors_nothing_is_written(tmp_path: Path) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     done = new.init(*options(output, new.ports, last="5"), "--devices", "bus0:1=none")
     assert (done.exit_code, output.exists()) == (1, False)
-    assert "no board with both locks and door contacts" in done.stderr
+    assert "no locks with door contacts were found" in done.stderr
 
 
 def test_an_existing_file_stays_without_the_option_to_overwrite(tmp_path: Path) -> None:
@@ -478,11 +490,3 @@ def test_ports_by_the_name_that_stays_longest(tmp_path: Path) -> None:
         "serial/by-path/usb-0:1.2:1.0",
         "ttyS0",
     ]
-
-
-def test_the_answers_of_a_file_have_the_options_names() -> None:
-    from edge_agent.cli.init.answers import KEYS, NEEDED
-
-    assert set(NEEDED) <= set(KEYS)
-    assert {key.replace("-", "_") for key in ANSWERS} <= set(KEYS)
-    assert tomllib.loads("\n".join(f"{key} = 1" for key in KEYS))

@@ -35,14 +35,17 @@ KEYS = (
     "parities",
     "last",
     "devices",
+    "contacts",
     "closed_level",
     "sizes",
     "cell_sizes",
     "scales",
     "thermometers",
     "climate",
+    "signals",
     "scanner",
     "keypad",
+    "card_reader",
 )
 """What may stand in a file of answers; the options have the same names with hyphens."""
 NEEDED = ("machine_id", "latitude", "longitude", "broker", "closed_level")
@@ -120,6 +123,10 @@ class Interview:
                     options=options,
                 )
             )
+
+    def answered(self, key: str) -> bool:
+        """Whether an answer is there, or somebody who can be asked."""
+        return self.somebody or key in self._given
 
     def ask(self, key: str, text: str, default: str, parse: Callable[[str], T]) -> T:
         """The answer to one question. Raises `BadAnswer` if the one that was given as an option or in the

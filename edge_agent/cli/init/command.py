@@ -20,10 +20,11 @@ from edge_agent.cli.init.answers import (
     is_interactive,
     read_answers,
 )
-from edge_agent.cli.init.found import Searched, look, recognised
+from edge_agent.cli.init.contacts import with_contacts
+from edge_agent.cli.init.found import Search, recognised
 from edge_agent.cli.init.interview import machine_of, site_of, who_and_where
 from edge_agent.cli.init.plan import Machine, notes
-from edge_agent.cli.init.search import FoundBus, Wires
+from edge_agent.cli.init.search import FoundBus
 from edge_agent.cli.init.store import obstacle, put
 from edge_agent.cli.init.summary import summary
 from edge_agent.cli.init.text import Site, document
@@ -65,14 +66,17 @@ def init(
     parities: options.Parities = None,
     last: options.Last = None,
     devices: options.Devices = None,
+    contacts: options.Contacts = None,
     closed_level: options.ClosedLevel = None,
     sizes: options.Sizes = None,
     cell_sizes: options.CellSizes = None,
     scales: options.Scales = None,
     thermometers: options.Thermometers = None,
     climate: options.Climate = None,
+    signals: options.Signals = None,
     scanner: options.Scanner = None,
     keypad: options.Keypad = None,
+    card_reader: options.CardReader = None,
 ) -> None:
     """Make the configuration of a new machine: asks, looks for boards on the buses, writes a commented file.
 
@@ -89,7 +93,9 @@ def init(
         known = _profiles(output, profiles)
         if interview.somebody:
             _say(_("Enter takes what stands in brackets; < goes back to the previous question."), "bold")
-        planned = _plan(interview, context.obj, known, output, profiles, thorough=thorough)
+        shown = problems if as_json else console  # what was found, for people
+        search = Search(context.obj, known, shown, thorough=thorough)
+        planned = _plan(interview, search, known, output, profiles)
     except (BadAnswer, Missing) as problem:
         raise _stop(str(problem), USAGE) from None
     _write(output, force, as_json, *planned)
@@ -101,24 +107,22 @@ Plan = tuple[Site, Machine, list[str]]
 
 def _plan(
     interview: Interview,
-    wires: Wires,
+    search: Search,
     known: dict[str, Profile],
     output: Path,
     profiles: Path | None,
-    *,
-    thorough: bool,
 ) -> Plan:
     """Asks, looks on the buses, shows the summary and asks whether to write; from the last question again
     while somebody goes back."""
     folder = DEFAULT_PROFILES if profiles is None else str(profiles.resolve())
-    searched: Searched = {}
     while True:
         try:
             identity = who_and_where(interview, sockets.gethostname())
-            buses = look(wires, interview, known, searched, thorough=thorough)
+            buses = search.look(interview)
             if not buses:
                 raise typer.Exit(REFUSED)
-            machine = machine_of(interview, buses, recognised(interview, buses, known))
+            boards = with_contacts(interview, recognised(interview, buses, known))
+            machine = machine_of(interview, buses, boards)
             site = site_of(interview, identity, machine, folder)
             with in_english():
                 remarks = notes(machine, site.closed_level)  # for the file, and for scripts

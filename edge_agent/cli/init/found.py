@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
@@ -45,45 +46,52 @@ class Shown:
             self._progress.advance(self._task)
 
 
-Searched = dict[tuple[tuple[str, ...], Wanted], list[FoundBus]]
-"""What was found, by the ports and by what was tried."""
+class Search:
+    """Looks for boards where somebody says. `shown`: where the boards that are found are printed; the
+    progress belongs to stderr."""
 
+    def __init__(
+        self, wires: Wires, profiles: Mapping[str, Profile], shown: Console, *, thorough: bool
+    ) -> None:
+        self._wires = wires
+        self._profiles = profiles
+        self._shown = shown
+        self._thorough = thorough
+        self._searched: dict[tuple[tuple[str, ...], Wanted], list[FoundBus]] = {}
 
-def look(
-    wires: Wires, interview: Interview, profiles: Mapping[str, Profile], searched: Searched, *, thorough: bool
-) -> list[FoundBus]:
-    """Asks where to look, and looks there unless that was `searched` already; says what became of each port.
-    Empty where nothing was found."""
-    ports, wanted = _where(interview, thorough)
-    place = (tuple(ports), wanted)
-    if place not in searched:
-        searched[place] = _search(wires, ports, wanted, profiles)
-    return searched[place]
+    def look(self, interview: Interview) -> list[FoundBus]:
+        """Asks where to look, and looks there unless that was done already; says what became of each port.
+        Empty where nothing was found."""
+        ports, wanted = _where(interview, self._thorough)
+        place = (tuple(ports), wanted)
+        if place not in self._searched:
+            self._searched[place] = self._search(ports, wanted)
+        return self._searched[place]
 
-
-def _search(
-    wires: Wires, ports: Sequence[str], wanted: Wanted, profiles: Mapping[str, Profile]
-) -> list[FoundBus]:
-    found: list[FoundBus] = []
-    with (
-        Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress,
-        asyncio.Runner(loop_factory=wires.loop) as runner,
-    ):
-        for port in ports:
-            name = f"bus{len(found)}"
-            try:
-                result = runner.run(search(wires, name, port, wanted, profiles, Shown(progress)))
-            except PortBusy as busy:
-                _say(_("{port}: if the service runs, `systemctl stop edge-agent` first", port=busy), "red")
-                continue
-            if isinstance(result, NothingFound):
-                _say(_nothing_found(result, wanted), "yellow")
-            else:
-                found.append(result)
-                _show(result)
-    if not found:
-        _say(_("no board was found; nothing was written"), "red")
-    return found
+    def _search(self, ports: Sequence[str], wanted: Wanted) -> list[FoundBus]:
+        found: list[FoundBus] = []
+        with (
+            Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress,
+            asyncio.Runner(loop_factory=self._wires.loop) as runner,
+        ):
+            for port in ports:
+                name, shown = f"bus{len(found)}", Shown(progress)
+                try:
+                    result = runner.run(search(self._wires, name, port, wanted, self._profiles, shown))
+                except PortBusy as busy:
+                    _say(
+                        _("{port}: if the service runs, `systemctl stop edge-agent` first", port=busy), "red"
+                    )
+                    continue
+                if isinstance(result, NothingFound):
+                    _say(_nothing_found(result, wanted), "yellow")
+                else:
+                    found.append(result)
+        for bus in found:
+            _show(bus, self._shown)
+        if not found:
+            _say(_("no board was found; nothing was written"), "red")
+        return found
 
 
 def _where(interview: Interview, thorough: bool) -> tuple[list[str], Wanted]:
@@ -123,19 +131,20 @@ def _nothing_found(nothing: NothingFound, wanted: Wanted) -> str:
     return text + more
 
 
-def _show(bus: FoundBus) -> None:
+def _show(bus: FoundBus, shown: Console) -> None:
     section = bus.section
     speed = ""
     if section.baud is not None:
         speed = " " + _("at {baud} baud, parity {parity}", baud=section.baud, parity=section.parity)
-    _say(f"{bus.name} {section.port}: {section.protocol}{speed}", "green")
+    line = f"{bus.name} {section.port}: {section.protocol}{speed}"
+    shown.print(line, style="green", highlight=False, markup=False, soft_wrap=True)
     table = Table(_("where"), _("what it is"))
     for device in bus.devices:
         table.add_row(f"{bus.name}:{device.address}", escape(either(device.profiles) or _("no known board")))
     for address in bus.garbled:
         garbled = _("garbled: two boards on one address, or a bad line")
         table.add_row(f"{bus.name}:{address}", f"[yellow]{garbled}[/]")
-    problems.print(table)
+    shown.print(table)
 
 
 def either(names: Sequence[str]) -> str:

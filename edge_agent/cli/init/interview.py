@@ -76,8 +76,8 @@ def machine_of(interview: Interview, buses: Sequence[FoundBus], boards: Sequence
     machine = planned(used, boards)
     if not machine.cells:
         said = _(
-            "no board with both locks and door contacts was found; nothing was written. "
-            "If they are on separate boards, write the file by hand, from an example"
+            "no locks with door contacts were found; nothing was written. "
+            "If they are on separate boards, --contacts says which belong together"
         )
         problems.print(said, style="red")
         raise typer.Exit(REFUSED)
@@ -85,6 +85,7 @@ def machine_of(interview: Interview, buses: Sequence[FoundBus], boards: Sequence
     _scales(interview, machine, labels)
     _thermometers(interview, machine, labels)
     _climate(interview, machine)
+    _signals(interview, machine)
     return machine
 
 
@@ -138,6 +139,26 @@ def _climate(interview: Interview, machine: Machine) -> None:
             _cell(machine, label).outputs[kind] = place
 
 
+def _signals(interview: Interview, machine: Machine) -> None:
+    """Asks at which outputs lights and buzzers are. It is never guessed: they could have another load."""
+    outputs = machine.signals
+    if not outputs:
+        return
+    labels = [cell.label for cell in machine.cells]
+    text = _(
+        "the cell of the light or buzzer at each of {number} free outputs, in order ({places});"
+        " CELL+CELL or all for one that serves several, - for none",
+        number=len(outputs),
+        places=_places(machine, outputs),
+    )
+    answer = interview.ask("signals", text, words.NOTHING, words.signals(len(outputs), labels))
+    for chosen, place in zip(answer, outputs, strict=True):
+        if chosen is not None and len(chosen) == 1:
+            _cell(machine, chosen[0]).signal = place
+        elif chosen is not None:
+            machine.cabinets[place] = chosen
+
+
 def _places(machine: Machine, channels: Sequence[tuple[str, int]]) -> str:
     return ", ".join(dict.fromkeys(machine.boards[name].place for name, _channel in channels))
 
@@ -149,7 +170,7 @@ def _cell(machine: Machine, label: str) -> Cell:
 def site_of(interview: Interview, identity: Identity, machine: Machine, profiles: str) -> Site:
     """The rest of the questions; gives the cells their sizes. Ends the process where the boards have no pulse
     in common."""
-    level, count, of = closed_level(machine.boards.values())
+    level, count, of = closed_level(machine)
     text = _(
         "what the contact of a closed door reads (with all doors closed: {count} of {of} read {level})",
         count=count,
@@ -165,13 +186,7 @@ def site_of(interview: Interview, identity: Identity, machine: Machine, profiles
         machine.cells, interview.ask("cell_sizes", text, sizes[0].name, parse), strict=True
     ):
         cell.size = size
-    taken = [bus.section.port for bus in machine.buses]
-    parse_port = words.another_port(taken)
-    scanner = interview.ask("scanner", _("serial port of a QR scanner"), words.NOTHING, parse_port)
-    keys = ", ".join(keyboards())
-    text = _("keypad that is a keyboard")
-    text += " " + _("(there is: {devices})", devices=keys) if keys else ""
-    keypad = interview.ask("keypad", text, words.NOTHING, words.port_or_none)
+    scanner, keypad, card_reader = _readers(interview, [bus.section.port for bus in machine.buses])
     pulse = pulse_ms(machine.boards.values())
     if pulse is None:
         problems.print(_("these lock boards share no pulse length: leave some out (--devices)"), style="red")
@@ -195,4 +210,18 @@ def site_of(interview: Interview, identity: Identity, machine: Machine, profiles
         profiles=profiles,
         scanner=scanner,
         keypad=keypad,
+        card_reader=card_reader,
     )
+
+
+def _readers(interview: Interview, taken: Sequence[str]) -> tuple[str | None, str | None, str | None]:
+    """The devices of scanner, keypad and card reader. `taken`: ports with boards."""
+    parse = words.another_port(taken)
+    scanner = interview.ask("scanner", _("serial port of a QR scanner"), words.NOTHING, parse)
+    keys = ", ".join(keyboards())
+    there = " " + _("(there is: {devices})", devices=keys) if keys else ""
+    text = _("keypad or scanner that is a keyboard")
+    keypad = interview.ask("keypad", text + there, words.NOTHING, words.port_or_none)
+    text = _("card reader: its serial port, or the keyboard that it is")
+    free = words.another_device([scanner, keypad], parse)
+    return scanner, keypad, interview.ask("card_reader", text + there, words.NOTHING, free)

@@ -39,11 +39,21 @@ Bauds = Annotated[str | None, option("which speeds are tried; else 9600 to 11520
 Parities = Annotated[str | None, option("parities to try, of N, E and O (default: N)", "X,...")]
 Last = Annotated[str | None, option("last address to ask", "ADDRESS")]
 Devices = Annotated[str | None, option("boards: BUS:ADDRESS=PROFILE, or =none to leave one out", "LIST")]
+Contacts = Annotated[
+    str | None, option("door contacts of locks on another board: BUS:ADDRESS=BUS:ADDRESS", "LIST")
+]
 ClosedLevel = Annotated[str | None, option("what the contact of a CLOSED door reads", "0|1")]
 Sizes = Annotated[str | None, option("kinds of cells: NAME=WIDTHxHEIGHTxDEPTH:GRAMS, in mm", "LIST")]
 CellSizes = Annotated[str | None, option("size of each cell in order, such as small*6, large*2", "LIST")]
 Scales = Annotated[str | None, option("the cell of each scale in order; - for none", "CELL,...")]
 Thermometers = Annotated[str | None, option("cell of each sensor channel in order; - for none", "CELL,...")]
 Climate = Annotated[str | None, option("what relays switch: CELL:cold or CELL:hot; - for nothing", "LIST")]
+Signals = Annotated[
+    str | None,
+    option("the cell of each light or buzzer in order; CELL+CELL or all for one of several", "LIST"),
+]
 Scanner = Annotated[str | None, option("serial port of a QR scanner; - for none", "PORT")]
 Keypad = Annotated[str | None, option("/dev/input/by-id/*-event-kbd; - for none", "DEVICE")]
+CardReader = Annotated[
+    str | None, option("card reader: its serial port or /dev/input/by-id/*-event-kbd; - for none", "DEVICE")
+]

@@ -31,16 +31,19 @@ def _rows(site: Site, machine: Machine) -> Iterator[tuple[str, str]]:
         speed = "" if bus.section.baud is None else f", {bus.section.baud} baud {bus.section.parity}"
         yield _("bus {name}", name=bus.name), f"{bus.section.port}, {bus.section.protocol}{speed}"
     for name, board in machine.boards.items():
-        yield _("board {name}", name=name), f"{board.place}, {board.profile_name}"
+        yield _("board {name}", name=name), f"{board.place}, {board.profile_name}{_joined(machine, name)}"
     for size, cells in groupby(machine.cells, key=lambda cell: cell.size):
         labels = [cell.label for cell in cells]
         yield _("cells {span}", span=span(labels)), size
+    for cells_of in machine.cabinets.values():
+        yield _("one signal for"), ", ".join(cells_of) or _("all cells")
     for text, labels in _uses(machine.cells):
         if labels:
             yield text, ", ".join(labels)
     yield _("closed contact"), _("reads {level}", level=site.closed_level)
     yield _("scanner"), site.scanner or NOTHING
     yield _("keypad"), site.keypad or NOTHING
+    yield _("card reader"), site.card_reader or NOTHING
 
 
 def _uses(cells: list[Cell]) -> Iterator[tuple[str, list[str]]]:
@@ -48,6 +51,15 @@ def _uses(cells: list[Cell]) -> Iterator[tuple[str, list[str]]]:
     yield _("with a sensor"), [cell.label for cell in cells if cell.temperature is not None]
     yield _("cooled"), [cell.label for cell in cells if "cooling" in cell.outputs]
     yield _("heated"), [cell.label for cell in cells if "heating" in cell.outputs]
+    yield _("with a signal"), [cell.label for cell in cells if cell.signal is not None]
+
+
+def _joined(machine: Machine, name: str) -> str:
+    """Where the door contacts of a board's locks are, if not on it."""
+    if not machine.boards[name].joined:
+        return ""
+    names = dict.fromkeys(cell.contact[0] for cell in machine.cells if cell.device == name)
+    return ", " + _("door contacts on {boards}", boards=", ".join(names))
 
 
 def span(labels: list[str]) -> str:

@@ -37,6 +37,7 @@ class Site:
     profiles: str
     scanner: str | None
     keypad: str | None
+    card_reader: str | None
 
 
 def _row(key: str, value: object, comment: str) -> str:
@@ -72,6 +73,7 @@ def document(site: Site, machine: Machine, notes: Iterable[str], first: str) -> 
         *(f"# NOTE: {note}" for note in notes),
         *_site(site),
         *_settings_sections(site),
+        *_cabinets(machine),
     ]
     for kind in dict.fromkeys(kind for cell in machine.cells for kind in cell.outputs):
         lines += _climate(kind)
@@ -193,6 +195,38 @@ def _settings_sections(site: Site) -> list[str]:
             "a USB keypad that is a keyboard; taken for the daemon alone",
             _row("device", site.keypad, "always the -event-kbd of /dev/input/by-id"),
         )
+    if site.card_reader is not None:
+        lines += _card_reader(site.card_reader)
+    return lines
+
+
+def _card_reader(place: str) -> list[str]:
+    keyboard = place.startswith("/dev/input/")
+    rows = [_row("device", place, "the keyboard that it is: the -event-kbd of /dev/input/by-id")]
+    if not keyboard:
+        rows = [
+            _row("port", place, "a name that stays, whatever is plugged in first"),
+            _row("baud", 9600, "as it is set up"),
+        ]
+    more = [
+        _line(
+            "# [credentials.NAME]", "a card that opens a door needs such a section; see locker.example.toml"
+        )
+    ]
+    return _section("card_reader", "a reader of cards or tags", *rows, *more)
+
+
+def _cabinets(machine: Machine) -> list[str]:
+    lines: list[str] = []
+    for number, ((device, channel), labels) in enumerate(machine.cabinets.items(), 1):
+        rows = [
+            _row("device", device, "its board"),
+            _row("channel", channel, "the output that switches it"),
+        ]
+        if labels:
+            listed = ", ".join(f'"{label}"' for label in labels)
+            rows.append(_line(f"cells = [{listed}]", "the cells that it serves"))
+        lines += _section(f"signal.cabinets.signal_{number}", "a light or buzzer for several cells", *rows)
     return lines
 
 
@@ -265,7 +299,7 @@ def _cell(machine_id: str, cell: Cell, boards: Mapping[str, Board]) -> list[str]
         _row("cell_id", f"cell_{machine_id}_{cell.label.lower()}", "as the cloud knows it"),
         _row("size", cell.size, "one of the sizes above"),
         _on("lock", cell.device, cell.channel, "the output that drives its solenoid; channels count from 1"),
-        _on("door", cell.device, cell.channel, "the input that its contact is on"),
+        _on("door", *cell.contact, "the input that its contact is on"),
     ]
     if cell.scale is not None:
         lines.append(_line(f'scale = {{ device = "{cell.scale}" }}', "the scale under its floor"))
@@ -274,6 +308,8 @@ def _cell(machine_id: str, cell: Cell, boards: Mapping[str, Board]) -> list[str]
     for kind, place in cell.outputs.items():
         what = f"its {'cooler' if kind == 'cooling' else 'heater'}, kept by [climate.{CLIMATE[kind]}]"
         lines.append(_on(kind, *place, what))
+    if cell.signal is not None:
+        lines.append(_on("signal", *cell.signal, "the light or buzzer at its door"))
     return lines
 
 

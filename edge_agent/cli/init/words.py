@@ -154,6 +154,20 @@ def another_port(taken: Sequence[str]) -> Callable[[str], str | None]:
     return parse
 
 
+def another_device(
+    used: Sequence[str | None], parse_device: Callable[[str], str | None]
+) -> Callable[[str], str | None]:
+    """The same, but none that another reader has already."""
+
+    def parse(answer: str) -> str | None:
+        device = parse_device(answer)
+        if device is not None and device in used:
+            raise ValueError(_("{device} is the scanner or keypad already", device=device))
+        return device
+
+    return parse
+
+
 def file_or_none(answer: str) -> str | None:
     """A file that is there, or none. What systemd hands to the service (`credential:NAME`) is only there when
     it runs: that is for the file of the configuration."""
@@ -262,6 +276,39 @@ def cells(count: int, labels: Sequence[str]) -> Callable[[str], list[str | None]
         if unknown:
             raise ValueError(_("no such cell: {label}", label=", ".join(unknown)))
         if len(set(named)) < len(named):
+            raise ValueError(_("a cell is named twice"))
+        if len(found) > count:
+            raise ValueError(_("there are only {number}", number=count))
+        return found + [None] * (count - len(found))
+
+    return parse
+
+
+ALL = "all"
+
+
+def signals(count: int, labels: Sequence[str]) -> Callable[[str], list[list[str] | None]]:
+    """`A01, -, A03+A04, all`: the cells of each of `count` lights or buzzers in their order; for
+    `all` of them the list is empty."""
+
+    def parse(answer: str) -> list[list[str] | None]:
+        found: list[list[str] | None] = []
+        for word in listed(answer):
+            chosen = [part.strip() for part in word.split("+")]
+            if word == NOTHING:
+                found.append(None)
+                continue
+            if word == ALL:
+                found.append([])
+                continue
+            unknown = [part for part in chosen if part not in labels]
+            if unknown:
+                raise ValueError(_("no such cell: {label}", label=", ".join(unknown)))
+            if len(set(chosen)) < len(chosen):
+                raise ValueError(_("a cell is named twice"))
+            found.append(chosen)
+        alone = [one[0] for one in found if one is not None and len(one) == 1]
+        if len(set(alone)) < len(alone):
             raise ValueError(_("a cell is named twice"))
         if len(found) > count:
             raise ValueError(_("there are only {number}", number=count))
