@@ -20,6 +20,7 @@ SWITCH_S = 0.001
 """A computing thread gives way to the event loop after this time, instead of Python's default 5 ms."""
 RUN_HELP = "Run the daemon in the foreground."
 RENAMED_HELP = "confirm a new machine_id: go on with the journal written under the old one"
+KIOSK_HELP = "Run the kiosk's browser, and restart it when its page is black, crashed or frozen."
 REWIRED_HELP = "confirm that cells that are not empty were rewired: start, and record the new wiring"
 
 
@@ -32,6 +33,8 @@ def main() -> None:
         parser.add_argument("--renamed", action="store_true", help=RENAMED_HELP)
         options = parser.parse_args(sys.argv[2:])
         sys.exit(_daemon(options.config, rewired=options.rewired, renamed=options.renamed))
+    if sys.argv[1:2] == ["kiosk-browser"]:
+        sys.exit(_kiosk_browser(sys.argv[2:]))
     try:
         from edge_agent.cli.commands import app
         from edge_agent.cli.init.search import Wires
@@ -103,6 +106,41 @@ def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
     except (EdgeAgentError, ExceptionGroup):
         structlog.get_logger().exception("the daemon ends")
         return 1
+    return 0
+
+
+def _kiosk_browser(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="edge-agent kiosk-browser", description=KIOSK_HELP)
+    parser.add_argument("--url", required=True, metavar="URL", help="the page of [screen]")
+    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="the browser, with its options")
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    own, command = arguments[:split], arguments[split + 1 :]
+    options = parser.parse_args(own)
+    if "--remote-debugging-pipe" not in command:
+        parser.error("COMMAND: the browser needs --remote-debugging-pipe, by which its page is checked")
+    keep_rich_out()
+    from edge_agent.process.browser.watch import BrowserWatch
+    from edge_agent.process.log_output import configure
+    from edge_agent.process.supervisor import Supervisor
+
+    configure(sys.stderr, os.environ)
+    supervisor = Supervisor.of(os.environ, os.getpid())
+
+    def feed(status: str) -> None:
+        if supervisor is not None:
+            supervisor.ready(status)
+            supervisor.feed()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        watch = asyncio.create_task(BrowserWatch(command, options.url, feed=feed).run())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, watch.cancel)
+        await asyncio.wait([watch])
+        if not watch.cancelled():
+            watch.result()
+
+    asyncio.run(run())
     return 0
 
 

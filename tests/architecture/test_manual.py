@@ -37,6 +37,9 @@ def judge(line: str, root: Any) -> str | None:
     words = shlex.split(line)[1:]
     if words[:1] == ["run"]:
         return None if words[1:] in ([], ["--config", "FILE"]) else "unknown option of run"
+    if words[:1] == ["kiosk-browser"]:
+        known = ([], ["--url", "URL", "--", "COMMAND"])
+        return None if words[1:] in known else "unknown option of kiosk-browser"
     command = root
     while words and hasattr(command, "commands"):
         word = words.pop(0)
