@@ -22,7 +22,7 @@ from cloud_gateway.api.middleware import RequestMiddleware
 from cloud_gateway.api.openapi import describe
 from cloud_gateway.db.prune import Pruner
 from cloud_gateway.db.store import Store
-from cloud_gateway.events.given_up import Canceller
+from cloud_gateway.events.given_up import GivenUpCanceller
 from cloud_gateway.events.intake import Intake, subscriptions
 from cloud_gateway.events.reconcile import Reconciler
 from cloud_gateway.events.restore_sender import RestoreSender
@@ -216,7 +216,7 @@ def _build(
         "webhooks": deliverer.run,
         "reconciler": reconciler.run,
         "histories": restore_sender.run,
-        "canceller": Canceller(store, machines, timing, clock).run,
+        "canceller": GivenUpCanceller(store, machines, timing, clock).run,
         "pruner": Pruner(store, settings.keep, timing, clock).run,
         "link": lambda: link.run(LinkForwarder(intake, machines, feed)),
         "log": _log_suppressed_lines,

@@ -201,7 +201,7 @@ class Timing:
     """A gateway without a sign of life for this time is dead; what the broker holds for it may be lost."""
     session_s: float = 75.0
     """For this time after a gateway's death the broker may still reserve events for it."""
-    retry_patience_s: float = 5.0
+    retry_wait_s: float = 5.0
     """How long a reservation whose caller was answered EXPIRED or OFFLINE waits for a retry before it is
     cancelled."""
     cancel_pause_s: float = 0.5

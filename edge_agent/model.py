@@ -315,7 +315,7 @@ class UnlockAttempt:
     stage: UnlockStage
     expires_ns: int | None
     """CLOCK_BOOTTIME after which the command never acts; None: no limit. After a restart an
-    attempt without an intent is given up, and one with an intent is not pulsed again."""
+    attempt without an intent is ended, and one with an intent is not pulsed again."""
     pulse_number: int = 0
     """The number of its last intended pulse, from 1; 0: none yet."""
     counted: int = 0

@@ -104,7 +104,7 @@ TEXTS: dict[str, tuple[str, Any]] = {
     "source_type": ("Who caused it: a call of the API, or a person at the machine.", "SOURCE_TYPE_MACHINE"),
     "outcome": ("Whether the door opened.", "OPENED"),
     # Operations
-    "abandoned": ("Parcels that were given up and still lie in their cells.", None),
+    "abandoned": ("Abandoned parcels that still lie in their cells.", None),
     "tickets": ("Maintenance tickets, the most urgent first.", None),
     "dead_webhooks": ("Webhooks that their receivers did not accept for days.", None),
     "unknown_reservations": ("Reservations that are live here and unknown to their machine.", None),

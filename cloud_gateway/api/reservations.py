@@ -38,7 +38,7 @@ from cloud_gateway.api.errors import not_found
 from cloud_gateway.api.idempotency import CommandIds
 from cloud_gateway.api.paging import position_of, token_after
 from cloud_gateway.db.store import ReservationRow
-from cloud_gateway.events.given_up import cancelled_meanwhile, note_given_up, withdraw
+from cloud_gateway.events.given_up import cancelled_meanwhile, note_given_up, withdraw_cancellation
 from cloud_gateway.machines.commands import Reply
 from cloud_gateway.machines.sealed_ids import SealedRequest
 from cloud_gateway.settings import Platform
@@ -183,7 +183,7 @@ async def _ask_to_reserve(
     it nevertheless, the gateway cancels it later.
     """
     parts, rid = call.parts, command_ids.reservation_id
-    may_be_cancelled = await parts.store.write(lambda db: withdraw(db, rid, parts.clock()))
+    may_be_cancelled = await parts.store.write(lambda db: withdraw_cancellation(db, rid, parts.clock()))
     try:
         reply = await call.send_command(machine_id, "reserve", fields, command_ids)
         if may_be_cancelled:  # the reply may be the stored one from before that cancel
@@ -194,8 +194,10 @@ async def _ask_to_reserve(
     except Refusal as refusal:
         if refusal.code in (Code.EXPIRED, Code.OFFLINE):
             given = call.request.state.x_request_id_given is not None
-            patience_s = parts.timing.retry_patience_s if given else 0.0
-            await parts.store.write(lambda db: note_given_up(db, rid, machine_id, parts.clock(), patience_s))
+            retry_wait_s = parts.timing.retry_wait_s if given else 0.0
+            await parts.store.write(
+                lambda db: note_given_up(db, rid, machine_id, parts.clock(), retry_wait_s)
+            )
         raise
     return reply
 

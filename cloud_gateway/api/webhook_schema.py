@@ -18,7 +18,7 @@ SUMMARIES = {
     EventType.PICKUP: "The door was opened for the customer.",
     EventType.PICKUP_FAILED: "The lock was pulsed for a pick-up, and the door did not open.",
     EventType.RESERVATION_CANCELLED: "The reservation was cancelled, or its drop-off came too late.",
-    EventType.PICKUP_ABANDONED: "The parcel was given up and waits for a technician.",
+    EventType.PICKUP_ABANDONED: "The parcel was abandoned and waits for a technician.",
     EventType.OPEN_DOOR_FULFILLED: "The outcome of an open-door call.",
 }
 FIELDS = {

@@ -21,27 +21,27 @@ from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import ReservationStatus
 
-AT_ONCE = 20
+CANCELS_AT_ONCE = 20
 """The most reservations that one round cancels."""
 
 
 def note_given_up(
-    db: Connection, reservation_id: str, machine_id: str, now_s: float, patience_s: float
+    db: Connection, reservation_id: str, machine_id: str, now_s: float, retry_wait_s: float
 ) -> None:
     """Records that the caller of a reserve was answered without the machine's reply.
 
-    `patience_s` is how long a cancellation waits for a retry under the same id.
+    `retry_wait_s` is how long a cancellation waits for a retry under the same id.
     """
     values = {
         "reservation_id": reservation_id,
         "machine_id": machine_id,
-        "cancel_after_s": now_s + patience_s,
+        "cancel_after_s": now_s + retry_wait_s,
         "given_up_s": now_s,
     }
     insert_once(db, given_up, values)
 
 
-def withdraw(db: Connection, reservation_id: str, now_s: float) -> bool:
+def withdraw_cancellation(db: Connection, reservation_id: str, now_s: float) -> bool:
     """Withdraws the cancellation of a reservation that its caller requests again.
 
     Returns whether a cancel was sent before, whose outcome is not known. Raises `Refusal`: EXPIRED while a
@@ -89,7 +89,7 @@ def _claim(db: Connection, reservation_id: str, now_s: float, until_s: float) ->
     return db.execute(update(given_up).where(mine, *free).values(values)).rowcount == 1
 
 
-class Canceller:
+class GivenUpCanceller:
     """Searches for given-up reservations that turned up, and cancels them. Used on the event loop only."""
 
     def __init__(
@@ -113,7 +113,7 @@ class Canceller:
         now_s = self._clock()
         found = await self._store.read(lambda db: _turned_up(db, now_s))
         there = [one for one in found if self._machines.is_online(one[1])]
-        await asyncio.gather(*(self._cancel(*one) for one in there[:AT_ONCE]))
+        await asyncio.gather(*(self._cancel(*one) for one in there[:CANCELS_AT_ONCE]))
 
     async def _cancel(self, reservation_id: str, machine_id: str) -> None:
         now_s = self._clock()

@@ -50,7 +50,7 @@ from edge_agent.protocol.events import Online
 from edge_agent.protocol.sync import Digest
 from edge_agent.protocol.topics import ROOT, Topics, machine_of
 
-TOGETHER = 50
+EVENTS_PER_TRANSACTION = 50
 """The most events that one transaction commits."""
 TOPIC_MAX = 200
 """How many characters of an unknown topic are kept."""
@@ -127,14 +127,14 @@ class Intake:
                 group.create_task(self._work(lane, link))
 
     async def _work(self, lane: asyncio.Queue[Received], link: MqttLink) -> None:
-        held: Received | None = None
+        next_first: Received | None = None
         while True:
-            first = await lane.get() if held is None else held
-            held, batch = None, [first]
-            while _is_event(first) and not lane.empty() and len(batch) < TOGETHER:
+            first = await lane.get() if next_first is None else next_first
+            next_first, batch = None, [first]
+            while _is_event(first) and not lane.empty() and len(batch) < EVENTS_PER_TRANSACTION:
                 following = lane.get_nowait()
                 if not _is_event(following):
-                    held = following
+                    next_first = following
                     break
                 batch.append(following)
             await self._take(batch, link)
@@ -261,39 +261,39 @@ class Intake:
 
     async def _take_reply(self, machine_id: str, message: Received) -> None:
         """Hands a reply to its caller. An unusable one is not kept, because it may hold codes."""
-        sent = self._machines.sent_command(message.correlation)
-        if sent is None or sent.machine_id != machine_id:
+        command = self._machines.sent_command(message.correlation)
+        if command is None or command.machine_id != machine_id:
             self._accounts.count_rejected(machine_id, "reply")
             log().warning("reply_to_no_command", machine_id=machine_id)
             return
         outcome: Reply | MachineRefusal | Refusal
         try:
-            outcome = read_reply(sent, message.payload)
+            outcome = read_reply(command, message.payload)
             if isinstance(outcome, Reply) and outcome.reservation is not None:
-                await self._take_view(sent, outcome.reservation)
+                await self._take_view(command, outcome.reservation)
         except UNUSABLE as error:
             self._accounts.count_rejected(machine_id, "reply")
             log().error("reply_unreadable", machine_id=machine_id, reason=reason_of(error))
             outcome = Refusal(Code.INTERNAL, "the machine's reply could not be read")
-        if self._machines.pending(message.correlation) is sent:
-            hand_to_caller(sent, outcome)
+        if self._machines.awaited_command(message.correlation) is command:
+            hand_to_caller(command, outcome)
 
-    async def _take_view(self, sent: SentCommand, view: ReservationView) -> None:
+    async def _take_view(self, command: SentCommand, view: ReservationView) -> None:
         """Writes a reservation as the reply to a command states it. One that is not in the projection must be
         one that a gateway requested: by this command, or as the seal of its id shows. Raises
         `NotEntitled`."""
-        now_s, new = self._clock(), sent.name == "reserve"
-        written = with_own_fields(view, sent.fields) if new else view
+        now_s, new = self._clock(), command.name == "reserve"
+        written = with_own_fields(view, command.fields) if new else view
         sealed = new or self._seals.holds(view)
         # A reserve's reply may be a stored, old one; so may a reply without a waiting caller.
-        fresh = not new and not sent.reply.done()
+        up_to_date = not new and not command.reply.done()
 
         def work(db: Connection) -> None:
             lock_machine(db, written.machine_id)
             known = find_reservation(db, written.reservation_id)
             if not sealed and (known is None or not known.complete):
                 raise NotEntitled("result.reservation: not one that a platform asked for")
-            put_view(db, written, now_s, fresh=fresh)
+            put_view(db, written, now_s, up_to_date=up_to_date)
 
         await self._store.write(work)
         self._wake_webhooks()

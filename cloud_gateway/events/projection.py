@@ -250,8 +250,9 @@ def _x_request_id(db: Connection, command_id: str | None) -> str | None:
     return given or command_id
 
 
-def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool) -> None:
-    """Writes a reservation as a reply states it; `fresh` is false for a reply that may be a stored, old one.
+def put_view(db: Connection, view: ReservationView, now_s: float, *, up_to_date: bool) -> None:
+    """Writes a reservation as a reply states it; `up_to_date` is false for a reply that may be a stored, old
+    one.
 
     Raises `ValueError` for a bad time or another machine's reservation.
     """
@@ -263,13 +264,13 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     values = _lasting(view) if row is None or not row.complete else {}
     if row is not None and row.unknown_s is not None:
         values["unknown_s"] = None
-    if row is not None and fresh:
+    if row is not None and up_to_date:
         known = corrected(db, view.reservation_id)
         values |= {name: at_s for name, at_s in _dates(view).items() if name not in known}
     if row is None or RANK[view.status.value] > RANK[row.status]:
         values["status"] = view.status.value
         values["ended_s"] = now_s if view.status.value in FINISHED else None
-    if row is None or _has_newer_cell(view, row, fresh):
+    if row is None or _has_newer_cell(view, row, up_to_date):
         values["cell_label"] = view.cell.description
     if view.dropped_off_at is not None and (row is None or row.dropped_off_s is None):
         values["dropped_off_s"] = moment_s(view.dropped_off_at)
@@ -341,13 +342,13 @@ def _dates(view: ReservationView) -> dict[str, Any]:
     return {"created_s": moment_s(view.created_at), **known}
 
 
-def _has_newer_cell(view: ReservationView, row: ReservationRow, fresh: bool) -> bool:
+def _has_newer_cell(view: ReservationView, row: ReservationRow, up_to_date: bool) -> bool:
     """Whether the view's cell is newer than the row's: a pending reservation may have been given another
     cell."""
     if row.cell_label is None:
         return True
     given, known = RANK[view.status.value], RANK[row.status]
-    return given > known or (fresh and given == known)
+    return given > known or (up_to_date and given == known)
 
 
 def _update(db: Connection, reservation_id: str, values: dict[str, Any]) -> None:

@@ -400,7 +400,7 @@ def skip_to_first_held(db: Connection, machine_id: str, now_s: float) -> int:
     return advance(db, machine_id, journal, (), now_s, through=first - 1)
 
 
-def give_up_beyond(db: Connection, machine_id: str, journal_id: str, last: int, before_s: float) -> None:
+def reject_beyond(db: Connection, machine_id: str, journal_id: str, last: int, before_s: float) -> None:
     """Rejects held events of a locked machine with a sequence beyond `last`, the end of its journal,
     that were received before a moment: they cannot be the journal's. Their numbers are free again."""
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id, events.c.state == "held")

@@ -20,9 +20,9 @@ from cloud_gateway.events.sequence import (
     advance,
     applied_sequence,
     events_in_reply,
-    give_up_beyond,
     journal_for,
     lock_machine,
+    reject_beyond,
     unknown,
     use_journal,
 )
@@ -151,7 +151,7 @@ def take_page(
         begin = and_(counts.c.machine_id == machine_id, counts.c.journal_id == journal)
         nothing = counts.c.applied_sequence.is_(None)
         db.execute(update(counts).where(begin, nothing).values(applied_sequence=0))
-    give_up_beyond(db, machine_id, journal, page.last_sequence, asked_s - CLOCKS_DIFFER_S)
+    reject_beyond(db, machine_id, journal, page.last_sequence, asked_s - CLOCKS_DIFFER_S)
     done += _finish_others(db, machine_id, journal, asked_s - CLOCKS_DIFFER_S, now_s)
     exact = applied_sequence(db, machine_id, journal) == page.last_sequence
     _put_views(db, machine_id, page.reservations, now_s, may_learn, exact=exact)
@@ -243,7 +243,7 @@ def _put_views(
             if (known is None or not known.complete) and not may_learn(view):
                 raise NotEntitled("reservations: one that no platform asked for")
             with db.begin_nested():
-                put_view(db, view, now_s, fresh=exact)
+                put_view(db, view, now_s, up_to_date=exact)
         except UNUSABLE as error:
             # Without its text, which may hold codes.
             log().error("reservation_unusable", machine_id=machine_id, reason=reason_of(error))

@@ -30,10 +30,10 @@ from edge_agent.protocol.topics import Topics
 ALLOWED_IN_DOUBT = QUERIES | {"restore"}
 """Commands that are also sent while two machines may use one machine_id, or the history is in doubt: they
 open no door and give no cell away."""
-LATE_MAX = 1000
-LATE_S = 120.0
-"""How many finished commands are remembered, and for how long, so that a late or repeated reply still finds
-its command."""
+ENDED_MAX = 1000
+ENDED_KEPT_S = 120.0
+"""How many ended commands are kept, and for how long, so that a late or repeated reply still finds its
+command."""
 
 
 @dataclass(eq=False)
@@ -66,7 +66,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class SentCommand:
-    """A command that waits for its reply."""
+    """A command that was sent: awaited while its caller waits for the reply, then ended."""
 
     name: str
     machine_id: str
@@ -108,8 +108,8 @@ class MachineCommands:
         self._link = link
         self._twins_found = has_twins
         self._online: dict[str, Online] = {}
-        self._pending: dict[bytes, SentCommand] = {}
-        self._late: OrderedDict[bytes, tuple[float, SentCommand]] = OrderedDict()
+        self._awaited: dict[bytes, SentCommand] = {}
+        self._ended: OrderedDict[bytes, tuple[float, SentCommand]] = OrderedDict()
 
     async def has_twins(self, machine_id: str) -> bool:
         """Whether two machines use this machine_id."""
@@ -202,8 +202,8 @@ class MachineCommands:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timing.wait_s
         correlation = uuid.uuid4().bytes
-        pending = SentCommand(name, machine_id, loop.create_future(), fields)
-        self._pending[correlation] = pending
+        command = SentCommand(name, machine_id, loop.create_future(), fields)
+        self._awaited[correlation] = command
         topics = Topics(machine_id)
         try:
             async with asyncio.timeout_at(deadline):
@@ -213,16 +213,16 @@ class MachineCommands:
                     ),
                     lambda: self._payload(machine_id, fields, command_id, deadline - loop.time()),
                 )
-                return await pending.reply
+                return await command.reply
         except TimeoutError:
             raise Refusal(Code.EXPIRED, "the machine did not answer in time") from None
         except LinkFault:
             raise Refusal(Code.OFFLINE, "the broker is not connected") from None
         finally:
-            del self._pending[correlation]
-            self._remember(correlation, pending, loop.time())
-            if not pending.reply.cancel() and not pending.reply.cancelled():
-                pending.reply.exception()  # so that asyncio does not log one that came at the time-out
+            del self._awaited[correlation]
+            self._keep_ended(correlation, command, loop.time())
+            if not command.reply.cancel() and not command.reply.cancelled():
+                command.reply.exception()  # so that asyncio does not log one that came at the time-out
 
     async def _require_one_known_machine(self, machine_id: str) -> None:
         """Raises `Refusal` (OFFLINE) if two machines use the machine_id, or its history has not been compared
@@ -256,51 +256,51 @@ class MachineCommands:
             body["challenge"] = online.challenge
         return json.dumps(body).encode(), int(life_s)
 
-    def pending(self, correlation: bytes | None) -> SentCommand | None:
+    def awaited_command(self, correlation: bytes | None) -> SentCommand | None:
         """The command that a reply belongs to; None when no caller waits for it any more."""
-        return None if correlation is None else self._pending.get(correlation)
+        return None if correlation is None else self._awaited.get(correlation)
 
     def sent_command(self, correlation: bytes | None) -> SentCommand | None:
-        """The command that a reply belongs to, also one whose caller no longer waits (for `LATE_S`); None if
-        no such command was sent."""
-        pending = self.pending(correlation)
-        if pending is not None or correlation is None:
-            return pending
-        at_s, late = self._late.get(correlation, (0.0, None))
-        return late if asyncio.get_running_loop().time() < at_s + LATE_S else None
+        """The command that a reply belongs to, also one whose caller no longer waits (for `ENDED_KEPT_S`);
+        None if no such command was sent."""
+        awaited = self.awaited_command(correlation)
+        if awaited is not None or correlation is None:
+            return awaited
+        at_s, ended = self._ended.get(correlation, (0.0, None))
+        return ended if asyncio.get_running_loop().time() < at_s + ENDED_KEPT_S else None
 
-    def _remember(self, correlation: bytes, pending: SentCommand, now_s: float) -> None:
+    def _keep_ended(self, correlation: bytes, command: SentCommand, now_s: float) -> None:
         """Keeps a command whose reply may still come, or come again."""
-        self._late[correlation] = (now_s, pending)
-        if len(self._late) > LATE_MAX:
-            self._late.popitem(last=False)
+        self._ended[correlation] = (now_s, command)
+        if len(self._ended) > ENDED_MAX:
+            self._ended.popitem(last=False)
 
     def link_down(self) -> None:
         """Forgets all machine states; callers of commands that open no door get OFFLINE at once."""
         self._online.clear()
-        for pending in self._pending.values():
-            if pending.name not in DOOR_OPENING:
-                _fail(pending, Refusal(Code.OFFLINE, "the connection to the broker was lost"))
+        for command in self._awaited.values():
+            if command.name not in DOOR_OPENING:
+                _fail(command, Refusal(Code.OFFLINE, "the connection to the broker was lost"))
 
     def refused_by_broker(self, correlation: bytes, reason: str) -> None:
         """The broker delivered the command to no client."""
-        pending = self._pending.get(correlation)
+        command = self._awaited.get(correlation)
         log().warning("command_not_delivered", reason=reason)
-        if pending is not None:
-            _fail(pending, Refusal(Code.OFFLINE, "the machine is offline"))
+        if command is not None:
+            _fail(command, Refusal(Code.OFFLINE, "the machine is offline"))
 
 
-def hand_to_caller(pending: SentCommand, outcome: Reply | EdgeAgentError) -> None:
-    """Passes the answer to the waiting caller."""
+def hand_to_caller(command: SentCommand, outcome: Reply | EdgeAgentError) -> None:
+    """Passes the reply, or why there is none, to the waiting caller."""
     if isinstance(outcome, EdgeAgentError):
-        _fail(pending, outcome)
-    elif not pending.reply.done():
-        pending.reply.set_result(outcome)
+        _fail(command, outcome)
+    elif not command.reply.done():
+        command.reply.set_result(outcome)
 
 
-def _fail(pending: SentCommand, error: EdgeAgentError) -> None:
-    if not pending.reply.done():
-        pending.reply.set_exception(error)
+def _fail(command: SentCommand, error: EdgeAgentError) -> None:
+    if not command.reply.done():
+        command.reply.set_exception(error)
 
 
 def _rfc3339_ms(wall_s: float) -> str:

@@ -208,10 +208,10 @@ def _check_cells(machine: Machine) -> None:
         raise OutOfBounds("all_cells: two with one cell_id")
 
 
-def read_reply(asked: SentCommand, payload: bytes) -> Reply | MachineRefusal:
+def read_reply(command: SentCommand, payload: bytes) -> Reply | MachineRefusal:
     """Reads the reply to a command. Raises `ValueError` (pydantic's included) if it is not one, or does not
     fit the command."""
-    document = read_json(payload, PACKET_MAX if asked.name in LONG_REPLIES else REPLY_MAX)
+    document = read_json(payload, PACKET_MAX if command.name in LONG_REPLIES else REPLY_MAX)
     if not isinstance(document, dict):
         raise OutOfBounds("payload: not an object")
     error, result = document.get("error"), document.get("result")
@@ -219,11 +219,11 @@ def read_reply(asked: SentCommand, payload: bytes) -> Reply | MachineRefusal:
         return _refusal_in(error)
     if not isinstance(result, dict):
         raise OutOfBounds("payload: neither result nor error")
-    if asked.name not in LONG_REPLIES:
+    if command.name not in LONG_REPLIES:
         check_unmodelled(result, "result")
     given = result.get("reservation")
-    view = None if given is None else view_in(asked.machine_id, given)
-    if view is not None and view.reservation_id != asked.fields.get("reservation_id"):
+    view = None if given is None else view_in(command.machine_id, given)
+    if view is not None and view.reservation_id != command.fields.get("reservation_id"):
         raise NotEntitled("result.reservation: another one than the command's")
     return Reply(result, view, len(payload))
 

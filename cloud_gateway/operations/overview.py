@@ -25,7 +25,7 @@ CLOSED_MAX = 100
 NOT_SHOWN = "(this machine's data cannot be shown)"
 
 DEAD_MAX = 200
-"""How many given-up webhooks are listed."""
+"""How many dead webhooks are listed."""
 
 URGENCY = {severity.value: n for n, severity in enumerate(reversed(Severity))}
 
@@ -239,7 +239,7 @@ def _machines(db: Connection, live: MachineCommands, accounts: MachineAccounts) 
 
 
 def _dead(db: Connection, webhook_urls: Mapping[str, str]) -> list[DeadWebhook]:
-    """The webhooks given up last come first."""
+    """The webhooks that became dead last come first."""
     same = reservations.c.reservation_id == webhooks.c.reservation_id
     query = select(webhooks, reservations.c.webhook_url, reservations.c.platform)
     query = query.join_from(webhooks, reservations, same).where(webhooks.c.state == "dead")

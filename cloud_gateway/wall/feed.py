@@ -97,7 +97,7 @@ class WallFeed:
         self._changed.set()
 
     def webhook_attempted(self, entry: dict[str, Any]) -> None:
-        """A webhook was delivered, has failed, or was given up."""
+        """A webhook was delivered, has failed, or is no longer retried."""
         self._history.append(self._publish("webhook", **entry))
 
     async def run(self) -> None:

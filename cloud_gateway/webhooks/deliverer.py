@@ -44,7 +44,7 @@ PER_RECEIVER = 4
 DELIVERIES_MAX = 200
 """The most deliveries under way at once; fewer if the process may open few descriptors."""
 ATTEMPTS_MIN = 12
-"""The fewest attempts before one is given up: its age alone may come from an outage of ours."""
+"""The fewest attempts before one counts as dead: its age alone may come from an outage of ours."""
 AT_ONCE = 100
 """How many are taken from the queue at a time."""
 RESOLVERS = 8

@@ -33,13 +33,13 @@ QUIET_S = 10.0
 """How long the service waits for doors that are being opened."""
 LOOK_S = 0.05
 PROBATION_S = 15.0
-"""A new configuration whose agent ends by itself within this time is given up."""
+"""A new configuration whose agent ends by itself within this time is replaced by the one before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A configuration in use. `number` counts those of this process, from 1; `failed`: why its successor was
-    given up, if it was."""
+    not kept, if there was one."""
 
     settings: Settings
     number: int

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 STATE_PAUSE_S = 0.1
 """`state/machine` is published at most this often, except before a reply."""
 REPLY_LIFE_S = 10.0
-"""A reply is kept this long for a link that is down; by then the sender of its command has given up."""
+"""A reply is kept this long for a link that is down; by then the sender of its command waits no longer."""
 MOST_REPLIES, MOST_REPLY_CHARACTERS = 1024, 16_000_000
 """The most replies that wait for the broker at once, and their total length; any further one is dropped."""
 AHEAD = 200

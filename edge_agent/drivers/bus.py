@@ -236,7 +236,7 @@ class BusOwner:
             try:
                 await self._carry_out(job)
             finally:
-                job.fail(PortLost(f"bus {self.name}: given up"))  # only if `_carry_out` was cancelled
+                job.fail(PortLost(f"bus {self.name}: stopped"))  # only if `_carry_out` was cancelled
 
     async def _woken_within(self, limit_s: float) -> None:
         try:

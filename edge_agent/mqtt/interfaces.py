@@ -49,7 +49,7 @@ class LibraryEvents(Protocol):
     """What happens to one connection. Everything is called on the library's thread."""
 
     def socket_opened(self) -> bool:
-        """False: the attempt was given up, the socket is to be closed."""
+        """False: the attempt is over, the socket is to be closed."""
 
     def accepted(self, limits: BrokerLimits) -> None:
         """The broker has accepted us."""

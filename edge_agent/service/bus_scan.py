@@ -30,8 +30,8 @@ from edge_agent.service.bus_service import BusPlace, Placed
 
 TRIES = 3
 """How often a silent configured device is asked, and any address whose reply was damaged."""
-LONGEST_REST_S = 4.0
-"""An address that owes replies which could be taken for ours is given up after this time."""
+LONGEST_OWED_S = 4.0
+"""An address that owes replies which could be taken for ours is left out after this time."""
 FIRST_READ = Read(3, 0, 1)
 """The request to an address of which nothing is known."""
 OTHER_READS = (Read(1, 0, 1), Read(2, 0, 1), Read(4, 0, 1))
@@ -105,7 +105,7 @@ async def ask(place: BusPlace, address: int, request: Request, needs: BusNeeds, 
     """
     bus, loop = place.bus, asyncio.get_running_loop()
     question = AddressedRequest(address, request)
-    end_s = loop.time() + LONGEST_REST_S
+    end_s = loop.time() + LONGEST_OWED_S
     heard = Heard(SILENT)
     asked, damaged = 0, 0
     while asked < tries or (damaged and asked < TRIES):

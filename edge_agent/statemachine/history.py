@@ -117,7 +117,7 @@ def ahead(builder: StepBuilder, given: HistoryAhead) -> None:
     builder.put("history", FROZEN, HistoryMark(given.why))
     for unlock in tuple(builder.unlock_attempts.values()):
         if unlock.stage == "waiting" and unlock.reservation_id:
-            outcome.give_up(builder, unlock, Refusal(Code.NOT_ALLOWED, ASKING))
+            outcome.end_without_pulse(builder, unlock, Refusal(Code.NOT_ALLOWED, ASKING))
 
 
 def compared(builder: StepBuilder, given: HistoryCompared) -> None:

@@ -58,7 +58,7 @@ def give(builder: StepBuilder, given: LargerCell) -> None:
     )
     assert moved is not None
     builder.change_cell(too_small, inspect_unless_empty=True)
-    outcome.take_over(builder, label)
+    outcome.end_former(builder, label)
     unlock = UnlockAttempt(
         unlock_id=given.unlock_id,
         reservation_id=moved.reservation_id,

@@ -218,7 +218,7 @@ def _reserve(builder: StepBuilder, given: Reserve) -> None:
         accessible=given.accessible,
     )
     enter(builder, reservation, given.request_key)
-    outcome.take_over(builder, taken.label)
+    outcome.end_former(builder, taken.label)
     builder.answer(given.request_key, reservation, taken.label)
 
 
@@ -355,7 +355,7 @@ def _maintain_cell(builder: StepBuilder, given: BlockCell | UnblockCell | Clear 
 
 
 def _boot(builder: StepBuilder, given: Boot) -> None:
-    """Reconciles the journal with the doors' readings. An attempt without an intent is given up, and answered
+    """Reconciles the journal with the doors' readings. An attempt without an intent is ended, and answered
     `OFFLINE`."""
     for standing in tuple(builder.alarms.values()):
         if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in builder.cells:
@@ -370,7 +370,7 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
             builder.change_unlock(unlock, stage="unresolved", request_key=awaited_key)
         elif unlock.stage != "unresolved":
             restarted = "the machine restarted before the lock was pulsed"
-            outcome.give_up(builder, unlock, Refusal(Code.OFFLINE, restarted))
+            outcome.end_without_pulse(builder, unlock, Refusal(Code.OFFLINE, restarted))
     if builder.now.synced:
         redate_moments(builder)
     guessing.at_start(builder)

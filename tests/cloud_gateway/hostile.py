@@ -103,7 +103,7 @@ class Hostile:
         """A command that waits for its reply."""
         correlation = f"c{self._mid}-{name}".encode()
         pending = SentCommand(name, machine_id, asyncio.get_running_loop().create_future(), fields)
-        self.machines._pending[correlation] = pending
+        self.machines._awaited[correlation] = pending
         return correlation, pending
 
     def request(self, machine_id: str = HOSTILE, **changes: Any) -> SealedRequest:

@@ -123,7 +123,7 @@ async def test_only_ended_rows_are_pruned(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         for number, status in enumerate(("PENDING", "CANCELLED", "CANCELLED", "ABANDONED", "PICKED_UP")):
             known = view(status, reservation_id=f"res_{number}")
-            await store.write(lambda db, known=known: put_view(db, known, NOW_S, fresh=True))  # type: ignore[misc]
+            await store.write(lambda db, known=known: put_view(db, known, NOW_S, up_to_date=True))  # type: ignore[misc]
         # Of the second a webhook is still waiting; the fourth's parcel still lies there.
         waiting = received(EventType.RESERVATION_CANCELLED, 1, reservation_id="res_1")
         done = received(EventType.RESERVATION_CANCELLED, 2, reservation_id="res_2")

@@ -28,7 +28,7 @@ from tools.simulate.virtual_loop import VirtualLoop
 from tools.simulate.weather import Weather
 
 TRY_AGAIN_S = 1.0
-GIVE_UP_S = 600.0
+LONGEST_WAIT_S = 600.0
 SEEN_S = 60.0
 """Longer than a kill, a lost port and a grace together."""
 MOST_TRIES = 90
@@ -145,7 +145,7 @@ class Storm:
         agent = self._plant.agent
         return 1 if agent is None else agent.store.outbox_size()
 
-    async def _until(self, condition: Any, limit_s: float = GIVE_UP_S) -> None:
+    async def _until(self, condition: Any, limit_s: float = LONGEST_WAIT_S) -> None:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + limit_s
         while not condition():
@@ -244,7 +244,7 @@ class Storm:
         if self._rng.random() < 0.2:
             cell = await self._support(rid, cell)
         if self._rng.random() < 0.1:
-            return await self._give_up("cancel", rid, CANCELLED)
+            return await self._cancel_or_abandon("cancel", rid, CANCELLED)
         cell = await self._open("dropoff", rid, cell, reservation["drop_off_code"] if by_code else None)
         grams = self._rng.randrange(100, 1400)
         self._plant.world.place(cell, grams)
@@ -255,7 +255,7 @@ class Storm:
         await self._until_seen(dropping_off, lambda: "EVENT_TYPE_DROPOFF" in self._heard[rid])
         await asyncio.sleep(self._rng.uniform(0.5, 5.0))
         if self._rng.random() < 0.1:
-            return await self._give_up("abandon", rid, ABANDONED)
+            return await self._cancel_or_abandon("abandon", rid, ABANDONED)
         picking_up = ("pickup", rid, cell, reservation["pickup_code"] if by_code else None)
         await self._open(*picking_up)
         if self._plant.world.cell(cell).grams != grams:
@@ -288,7 +288,7 @@ class Storm:
         if self._events_of(rid) != life:
             raise Violation(f"{rid}: published {self._events_of(rid)}")
 
-    async def _give_up(self, command: str, rid: str, life: list[str]) -> str:
+    async def _cancel_or_abandon(self, command: str, rid: str, life: list[str]) -> str:
         """Asks until it is granted; the request may find the cell busy, or a door open."""
         for _ in range(MOST_TRIES):
             request = f"{command}-{rid}-{next(self._request_numbers)}"

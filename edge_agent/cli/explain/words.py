@@ -74,7 +74,7 @@ EVENTS: dict[EventType, WordText] = {
         "nothing; a cell that was opened before awaits inspection",
     ),
     EventType.PICKUP_ABANDONED: WordText(
-        "the parcel was given up and waits for a technician", "as under AWAITING_CLEANUP"
+        "the parcel was abandoned and waits for a technician", "as under AWAITING_CLEANUP"
     ),
     EventType.RESERVATION_COMPLETED: WordText("the pick-up grace is over and the cell is free", "nothing"),
     EventType.OPEN_DOOR_FULFILLED: WordText(

@@ -61,7 +61,7 @@ def refuse_while_busy(builder: StepBuilder, label: str, but: str = "") -> None:
         raise Refusal(Code.NOT_ALLOWED, why, info=ErrorInfo("DOOR_BUSY", {"cell": label}))
 
 
-def give_up(
+def end_without_pulse(
     builder: StepBuilder, unlock: UnlockAttempt, refusal: Refusal, reservation: Reservation | None = None
 ) -> None:
     """Ends an attempt without a pulse (or whose pulse was never sent); the caller gets the reason."""
@@ -74,11 +74,11 @@ def end_waiting(builder: StepBuilder, reservation: Reservation, why: str) -> Non
     `why`."""
     for unlock in tuple(builder.unlock_attempts.values()):
         if unlock.reservation_id == reservation.reservation_id:
-            give_up(builder, unlock, Refusal(Code.NOT_ALLOWED, why), reservation)
+            end_without_pulse(builder, unlock, Refusal(Code.NOT_ALLOWED, why), reservation)
 
 
-def take_over(builder: StepBuilder, label: str) -> None:
-    """A cell is given to a new reservation: the previous one can no longer open it."""
+def end_former(builder: StepBuilder, label: str) -> None:
+    """A cell is given to a new reservation: the former one can no longer open it."""
     former = builder.former.get(label)
     if former is not None:
         why = f"cell {label} was given to another reservation while the command waited"

@@ -29,12 +29,12 @@ from edge_agent.statemachine.doors import board_faults, contact, unconfirmed
 from edge_agent.statemachine.doors.outcome import (
     COMMAND_FOR,
     conclude,
-    give_up,
+    end_former,
+    end_without_pulse,
     holder,
     leave_unconfirmed,
     leave_unresolved,
     refuse_while_busy,
-    take_over,
     was_pulsed,
 )
 from edge_agent.statemachine.doors.wrong_door import maintenance_id
@@ -85,7 +85,7 @@ def start_waiting(builder: StepBuilder) -> None:
         try:
             reservation = _judge(builder, unlock)
         except Refusal as refusal:
-            give_up(builder, unlock, refusal)
+            end_without_pulse(builder, unlock, refusal)
             continue
         label = unlock.cell if reservation is None else reservation.cell
         unlock = builder.change_unlock(unlock, stage="reading", cell=label)
@@ -126,7 +126,7 @@ def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> Non
         if not (door is Door.OPEN and contact.believed_open(cell)):
             _refuse_overheating(builder, unlock.cell)
     except Refusal as refusal:
-        give_up(builder, unlock, refusal)
+        end_without_pulse(builder, unlock, refusal)
         return
     if door is Door.CLOSED:
         _request_pulse(builder, unlock)
@@ -251,7 +251,7 @@ def pulse_lapsed(builder: StepBuilder, unlock_id: str, pulse_number: int) -> Non
         amend(known, at_ns=known.at_ns[:-1], without_opening=max(0, known.without_opening - 1)),
     )
     builder.change_cell(label, pulse_count=builder.cells[label].pulse_count - 1)
-    give_up(builder, unlock, Refusal(Code.EXPIRED, "the lock could not be reached in time"))
+    end_without_pulse(builder, unlock, Refusal(Code.EXPIRED, "the lock could not be reached in time"))
 
 
 def _may_pulse_again(builder: StepBuilder, unlock: UnlockAttempt) -> bool:
@@ -304,7 +304,7 @@ def _try_other_cell(
     moved = give_other_cell(builder, reservation, target.label, trigger)
     if moved is None:
         return False
-    take_over(builder, target.label)
+    end_former(builder, target.label)
     builder.drop_unlock(unlock)
     builder.record(unlock, outcome, pulsed=was_pulsed(unlock, outcome))
     again = UnlockAttempt(

@@ -66,7 +66,7 @@ async def test_w21_the_journal_of_the_right_machine_replaces_what_the_other_one_
     async with opened(url) as store:
         created, dropped_off, _ = ours = life()
         await take(store, created)
-        await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
+        await store.write(lambda db: put_view(db, view(), NOW_S, up_to_date=True))
         await take(store, strange(EventType.PICKUP, 2))
         twins = await found(store)
         assert await take(store, dropped_off) == 0

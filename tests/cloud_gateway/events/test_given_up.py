@@ -16,8 +16,8 @@ from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.support import MACHINE, QUICK, RESERVE, Gateway, Peer, bench, eventually, silent
 from tests.support.broker import Broker
 
-IMPATIENT = replace(QUICK, retry_patience_s=0.3, cancel_pause_s=0.05)
-PATIENT = replace(IMPATIENT, retry_patience_s=60.0)
+IMPATIENT = replace(QUICK, retry_wait_s=0.3, cancel_pause_s=0.05)
+PATIENT = replace(IMPATIENT, retry_wait_s=60.0)
 
 
 def cancels(peer: Peer) -> list[str]:

@@ -78,7 +78,7 @@ def event(kind: EventType, number: int, *, at_s: int = NOW_S, cell: str = "A03",
 
 
 async def put(
-    store: Store, *items: Event | ReservationView, now_s: float = NOW_S, fresh: bool = True
+    store: Store, *items: Event | ReservationView, now_s: float = NOW_S, up_to_date: bool = True
 ) -> None:
     """Writes events and views in order."""
     for item in items:
@@ -87,7 +87,7 @@ async def put(
             await store.write(lambda db, taken=taken: apply_event(db, taken, now_s))  # type: ignore[misc]
         else:
             seen: ReservationView = item
-            await store.write(lambda db, seen=seen: put_view(db, seen, now_s, fresh=fresh))  # type: ignore[misc]
+            await store.write(lambda db, seen=seen: put_view(db, seen, now_s, up_to_date=up_to_date))  # type: ignore[misc]
 
 
 async def row(store: Store) -> ReservationRow:
@@ -131,7 +131,7 @@ async def test_a_stored_old_reply_does_not_move_the_cell_back(tmp_path: Path) ->
     async with opened(tmp_path) as store:
         await put(store, view(), view(cell="B01"))
         assert (await row(store)).cell_label == "B01"
-        await put(store, view(cell="A03"), fresh=False)
+        await put(store, view(cell="A03"), up_to_date=False)
         await put(store, event(EventType.RESERVATION_CREATED, 1))
         assert (await row(store)).cell_label == "B01"
 
@@ -142,7 +142,7 @@ async def test_events_before_the_reply_are_kept_and_completed_by_it(tmp_path: Pa
         assert await store.reservation("res_1") is None
         assert await store.read(lambda db: incomplete(db, ["m1"], NOW_S + 1, 10)) == [("res_1", "m1")]
         assert await due(store) == []
-        await put(store, view(), fresh=False)
+        await put(store, view(), up_to_date=False)
         now = await row(store)
         assert now.status == "RESERVATION_STATUS_DROPPED_OFF"
         assert (now.cell_label, now.drop_off_code) == ("B01", "1234")

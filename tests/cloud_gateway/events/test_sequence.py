@@ -88,7 +88,7 @@ async def applied(store: Store, machine_id: str = "m1") -> int | None:
 
 async def test_any_order_and_repeats_are_applied_in_order_and_once(url: str) -> None:
     async with opened(url) as store:
-        await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
+        await store.write(lambda db: put_view(db, view(), NOW_S, up_to_date=True))
         for number in range(20):
             batch = life() * 2
             random.Random(number).shuffle(batch)
@@ -266,7 +266,7 @@ async def test_a_reservation_that_the_machine_does_not_hold_is_asked_for(url: st
     async with opened(url) as store:
         for number in (1, 2):
             known = view(reservation_id=f"res_{number}")
-            await store.write(lambda db, known=known: put_view(db, known, NOW_S, fresh=True))  # type: ignore[misc]
+            await store.write(lambda db, known=known: put_view(db, known, NOW_S, up_to_date=True))  # type: ignore[misc]
         taken = await _take_page(store, _page([], 0, [view(reservation_id="res_2")]), 1, now_s=NOW_S + 10)
         assert taken.missing == ("res_1",)
 
@@ -284,7 +284,7 @@ async def test_a_page_of_a_new_journal_is_requested_again(url: str) -> None:
 
 async def test_a_number_that_was_never_the_journals_is_free_again(url: str) -> None:
     async with opened(url) as store:
-        await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
+        await store.write(lambda db: put_view(db, view(), NOW_S, up_to_date=True))
         await take(store, received(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
         await take(store, received(EventType.PICKUP, 3, journal_id="j1", idempotency_key="forged"))
         await _take_page(store, _page([], 1, [view()]), 2, now_s=NOW_S + 60)
@@ -318,7 +318,7 @@ async def test_many_that_wait_are_applied_at_once(url: str) -> None:
 
 async def test_events_waiting_in_a_lost_journal_stop_waiting(url: str) -> None:
     async with opened(url) as store:
-        await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
+        await store.write(lambda db: put_view(db, view(), NOW_S, up_to_date=True))
         await take(store, received(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
         await take(store, received(EventType.PICKUP, 3, journal_id="j1"))
         fresh = received(

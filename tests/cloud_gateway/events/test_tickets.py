@@ -88,7 +88,7 @@ async def test_a_moved_reservation_is_where_the_event_says(tmp_path: Path) -> No
         await put(store, view(), event(EventType.RESERVATION_CREATED, 1))
         await put(store, changed(2, "MOVED", cell="B02", **there))
         assert (await row(store)).cell_label == "B02"
-        await put(store, view(), fresh=False)
+        await put(store, view(), up_to_date=False)
         assert (await row(store)).cell_label == "B02"
         await put(store, changed(3, "FAULT", cell="C03", **there))
         assert (await row(store)).cell_label == "B02"
@@ -101,7 +101,7 @@ async def test_a_moved_reservation_is_where_the_event_says(tmp_path: Path) -> No
 async def test_a_move_that_is_known_before_its_reservation_counts(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await put(store, changed(1, "MOVED", cell="B02", reservation_id="res_1", platform_order_id="o1"))
-        await put(store, view(cell="A03"), fresh=False)
+        await put(store, view(cell="A03"), up_to_date=False)
         assert (await row(store)).cell_label == "B02"
 
 

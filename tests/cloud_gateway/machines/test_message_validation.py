@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select
 
 from cloud_gateway.db.tables import machines, rejected, tickets, webhooks
 from cloud_gateway.machines import message_validation
-from cloud_gateway.machines.commands import LATE_MAX, SentCommand
+from cloud_gateway.machines.commands import ENDED_MAX, SentCommand
 from cloud_gateway.value_bounds import DEPTH_MAX, OutOfBounds, read_json
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.cloud_gateway.events.test_projection import event
@@ -51,12 +51,12 @@ async def test_x3_an_unrequested_reply_is_dropped_and_counted(tmp_path: Path) ->
 async def test_x3_a_repeated_or_late_reply_was_requested(tmp_path: Path) -> None:
     async with hostile(tmp_path) as site:
         pending = SentCommand("pickup", HOSTILE, asyncio.get_running_loop().create_future(), {})
-        site.machines._remember(b"over", pending, asyncio.get_running_loop().time())
+        site.machines._keep_ended(b"over", pending, asyncio.get_running_loop().time())
         await site.send("reply/test", {"error": {"code": 9, "message": "no", "details": []}}, b"over")
         assert site.accounts.rejected(HOSTILE) == 0
         assert not pending.reply.done()  # no caller waits for it any more
-        for number in range(LATE_MAX):
-            site.machines._remember(str(number).encode(), pending, 0.0)
+        for number in range(ENDED_MAX):
+            site.machines._keep_ended(str(number).encode(), pending, 0.0)
         assert site.machines.sent_command(b"over") is None
 
 

@@ -202,11 +202,11 @@ class Lives(Compared):
                 self.shut(small)
 
     @rule(which=some, abandon=st.booleans())
-    def give_up(self, which: int, abandon: bool) -> None:
+    def cancel_or_abandon(self, which: int, abandon: bool) -> None:
         key, parcel = self.core.key(), self.pick(which)
         status = S.ABANDONED if abandon else S.CANCELLED
         given = (Abandon if abandon else Cancel)(key, parcel.rid, ended=self.ended(parcel))
-        self.play(given, lambda: self.model.give_up(key, parcel.rid, status))
+        self.play(given, lambda: self.model.cancel_or_abandon(key, parcel.rid, status))
 
     def guessed(self, label: str | None) -> str:
         """A QR text with a guessed code; where a cell is named, with its reservation's id."""

@@ -133,7 +133,7 @@ class Foreseen:
         elif name.endswith("code"):
             model.enter_code(key, text_of(name, model.parcels.get(rid)), f"unl-{key}")
         elif name in ("cancel", "abandon"):
-            model.give_up(key, rid, S.CANCELLED if name == "cancel" else S.ABANDONED)
+            model.cancel_or_abandon(key, rid, S.CANCELLED if name == "cancel" else S.ABANDONED)
         elif name == "clear":
             model.clear(key, LABEL)
         elif name == "by hand":

@@ -275,7 +275,7 @@ class Locker(ABC):
         self.answer(t, *codes)
         self.add_outcome_fact(t, "NO_MOVEMENT")
 
-    def give_up(self, key: str, rid: str, status: S) -> None:
+    def cancel_or_abandon(self, key: str, rid: str, status: S) -> None:
         """Cancel or abandon."""
         parcel = self.find(rid)
         if parcel.over or self.working(parcel.cell):
