@@ -5,6 +5,7 @@ Exit codes: 0 good, 1 refused or a fault found, 2 bad usage or configuration, 3 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,18 +136,21 @@ AGAIN_S = 1.0
 
 
 def _follow(socket: Path, as_json: bool, wanted: EventFilter, utc: bool) -> None:
-    """Continues when the daemon restarts; ends if there is no daemon at the beginning."""
-    first, waiting = True, False
+    """Continues where it was when the daemon restarts, also after a reload; ends if there is no daemon at the
+    beginning."""
+    places: deque[str] = deque(maxlen=1)
+    waiting = False
     with until_stopped():
         while True:
+            resumed = {"Last-Event-ID": places[0]} if places else None
+            path = "/v1/events?follow=1"
             try:
-                for row in rows_of(socket, "GET", "/v1/events?follow=1", quiet=not first):
-                    first = waiting = False
+                for row in rows_of(socket, "GET", path, headers=resumed, on_place=places.append):
+                    waiting = False
                     if wanted.matches(row):
                         _show(row, as_json, utc)
-                first = False
             except typer.Exit as ended:
-                if first or ended.exit_code != NO_DAEMON:
+                if not places or ended.exit_code != NO_DAEMON:
                     raise
             if not waiting:
                 problems.print(_("the daemon does not answer; waiting until it does"), highlight=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -152,13 +152,14 @@ def rows_of(
     body: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
     *,
-    quiet: bool = False,
+    on_place: Callable[[str], None] | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Rows that the daemon streams (server-sent events), until the stream ends.
 
-    Ends the process if the daemon is not there (without a message if `quiet`) or refuses; `headers`: see
-    `call`.
+    Ends the process if the daemon is not there or refuses; `headers`: see `call`. `on_place` gets each place
+    from which the stream can be continued; with a place, the end of the connection is no news.
     """
+    quiet = headers is not None and "Last-Event-ID" in headers
     try:
         transport = httpx.HTTPTransport(uds=str(socket))
         with (
@@ -169,7 +170,10 @@ def rows_of(
                 response.read()
                 raise _refused(response, headers)
             for line in response.iter_lines():
-                if line.startswith("data: "):
+                if line.startswith("id: ") and on_place is not None:
+                    on_place(line.removeprefix("id: "))
+                    quiet = True
+                elif line.startswith("data: "):
                     yield json.loads(line.removeprefix("data: "))
     except httpx.TransportError as error:
         raise (typer.Exit(NO_DAEMON) if quiet else _no_daemon(socket, error)) from None

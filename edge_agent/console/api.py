@@ -23,7 +23,7 @@ from edge_agent.console.diagnose_api import diagnose_routes
 from edge_agent.console.metrics import Numbers, metrics_route
 from edge_agent.console.restore_api import restore_routes
 from edge_agent.console.signal_api import signal_routes
-from edge_agent.console.streams import read_body, server_sent
+from edge_agent.console.streams import numbered, read_body
 from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
 from edge_agent.field.signals import Signals
 from edge_agent.model import Verdict
@@ -33,6 +33,7 @@ from edge_agent.runtime.loop import journal_fault
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.diagnosis.diagnose import Diagnosis
 from edge_agent.service.report import LONGEST_LIST, Report
+from edge_agent.service.timeline import Place
 from edge_agent.statemachine.outputs import Answer
 
 log = structlog.get_logger()
@@ -110,7 +111,8 @@ def create_app(port: ConsolePort) -> Starlette:
         limit = _limit(request.query_params.get("limit", "100"))
         if request.query_params.get("follow") != "1":
             return JSONResponse(report.timeline(limit=limit))
-        return server_sent(report.follow())
+        after = _place(request.headers.get("last-event-id")) or report.newest_place()
+        return numbered(after, report.follow(after))
 
     async def temperatures(request: Request) -> Response:
         return JSONResponse(report.temperatures(request.path_params["rid"]))
@@ -215,6 +217,15 @@ def _limit(text: str) -> int:
         problem = f"must be 1 to {LONGEST_LIST}"
         raise Refusal(Code.INVALID_ARGUMENT, f"limit: {problem}", (FieldViolation("limit", problem),))
     return int(text)
+
+
+def _place(text: str | None) -> Place | None:
+    try:
+        return None if text is None else Place.read(text)
+    except ValueError as problem:
+        name = "last-event-id"
+        violation = FieldViolation(name, str(problem))
+        raise Refusal(Code.INVALID_ARGUMENT, f"{name}: {problem}", (violation,)) from None
 
 
 def _answer(answer: Answer) -> Response:

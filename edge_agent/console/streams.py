@@ -50,4 +50,20 @@ def server_sent(rows: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
 async def _messages(rows: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
     yield ": following\n\n"
     async for row in rows:
-        yield f"data: {json.dumps(row, ensure_ascii=False)}\n\n"
+        yield _data(row)
+
+
+def _data(row: dict[str, Any]) -> str:
+    return f"data: {json.dumps(row, ensure_ascii=False)}\n\n"
+
+
+def numbered(first: object, rows: AsyncIterator[tuple[dict[str, Any], object]]) -> StreamingResponse:
+    """The same with an id before each row, from which a client can go on (header Last-Event-ID); `first`: the
+    id before all rows."""
+    return StreamingResponse(_numbered(first, rows), media_type="text/event-stream")
+
+
+async def _numbered(first: object, rows: AsyncIterator[tuple[dict[str, Any], object]]) -> AsyncIterator[str]:
+    yield f": following\nid: {first}\n\n"
+    async for row, place in rows:
+        yield f"id: {place}\n{_data(row)}"

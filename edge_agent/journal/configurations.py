@@ -50,8 +50,15 @@ def keep_configuration(
     return True
 
 
-def configurations(store: JournalStore, limit: int) -> list[dict[str, Any]]:
-    """The newest `limit` configurations that came into use, oldest first. Raises `StorageFault`."""
-    query = f"SELECT {', '.join(COLUMNS)} FROM configuration ORDER BY n DESC LIMIT ?"
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in store.rows(query, (limit,))]
+def configurations(store: JournalStore, limit: int, after: int = 0) -> list[dict[str, Any]]:
+    """The newest `limit` configurations that came into use after number `after`, oldest first. Raises
+    `StorageFault`."""
+    query = f"SELECT {', '.join(COLUMNS)} FROM configuration WHERE n > ? ORDER BY n DESC LIMIT ?"
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in store.rows(query, (after, limit))]
     return [{"kind": "configuration", **row, "changes": json.loads(row["changes"])} for row in reversed(rows)]
+
+
+def newest_configuration(store: JournalStore) -> int:
+    """The number of the last configuration that came into use; 0 if there is none. Raises `StorageFault`."""
+    ((number,),) = store.rows("SELECT ifnull(max(n), 0) FROM configuration", ())
+    return int(number)

@@ -11,7 +11,7 @@ from edge_agent import __version__
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.errors import Code, Refusal
 from edge_agent.field.poller import FieldValues
-from edge_agent.journal.configurations import configurations
+from edge_agent.journal.configurations import configurations, newest_configuration
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
@@ -19,6 +19,7 @@ from edge_agent.protocol.events import Health, HistoryState
 from edge_agent.runtime.clock import Clock, ComparedClock
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.views import Views
+from edge_agent.service.timeline import Place, order_of, row_of
 from edge_agent.statemachine.reservation import within
 from edge_agent.statemachine.state import Climate, cell_of
 
@@ -287,20 +288,30 @@ class Report:
         the order in which they happened."""
         most = min(limit, LONGEST_LIST)
         rows = [*self._store.timeline((0, 0), most), *configurations(self._store, most)]
-        return [_row(row) for row in sorted(rows, key=_order)[-most:]]
+        return [row_of(row) for row in sorted(rows, key=order_of)[-most:]]
 
-    async def follow(self) -> AsyncIterator[dict[str, Any]]:
-        """New events and ledger lines, row by row, until the caller stops."""
+    def newest_place(self) -> Place:
+        """The place after everything that `timeline` shows now. Raises `StorageFault`."""
+        return Place(*self._store.newest_place(), newest_configuration(self._store))
+
+    async def follow(self, after: Place | None = None) -> AsyncIterator[tuple[dict[str, Any], Place]]:
+        """New rows of `timeline`, each with the place after it, until the caller stops.
+
+        `after`: the place from which to go on, after a restart of the daemon or a lost connection; None: what
+        happens from now on.
+        """
         new = asyncio.Event()
         self._followers.add(new)
         try:
-            place = self._store.newest_place()
+            newest = self.newest_place()
+            # A journal that was replaced has lower numbers.
+            place = newest if after is None else Place(*map(min, after, newest))
             while True:
-                # No configuration comes into use while the daemon runs.
-                for row in map(_row, self._store.timeline(place, LONGEST_LIST)):
-                    yield row
-                    sequence, number = place
-                    place = (row.get("sequence") or sequence, row.get("n") or number)
+                events = self._store.timeline((place.sequence, place.unlock), LONGEST_LIST)
+                taken = configurations(self._store, LONGEST_LIST, place.configuration)
+                for row in sorted([*events, *taken], key=order_of):
+                    place = place.after(row)
+                    yield row_of(row), place
                 await new.wait()
                 new.clear()
         finally:
@@ -330,64 +341,3 @@ def _overdue_s(reservation: Reservation, now: Instant) -> int | None:
         return None
     late_s = elapsed_ns // 10**9 - reservation.eta_minutes * 60
     return late_s if late_s > 0 else None
-
-
-def _order(row: dict[str, Any]) -> tuple[int, int, int]:
-    """Events by their sequence; what has none comes after the event that was the last one then."""
-    if row["kind"] == "event":
-        return row["sequence"], 0, 0
-    return row["after_sequence"], 1 if row["kind"] == "unlock" else 2, row["n"]
-
-
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """One row for people and scripts: what happened (`what`), when, where, why."""
-    if row["kind"] == "event":
-        body = row["body"]
-        detail: dict[str, Any] = next((v for k, v in body.items() if k.endswith("_event")), {})
-        return {
-            "kind": "event",
-            "sequence": row["sequence"],
-            "at": body["event_time_timestamp"],
-            "what": body["event_type"],
-            "cell": (detail.get("cell") or {}).get("description"),
-            "reservation_id": body.get("reservation_id"),
-            "platform_order_id": body.get("platform_order_id"),
-            "source": detail.get("source_type"),
-            "actor": detail.get("actor"),
-            "request_id": body.get("request_id"),
-            "detail": {
-                k: v
-                for k, v in detail.items()
-                if k not in ("cell", "machine", "source_type", "request_id", "actor")
-            },
-            "sent": row["sent"],
-        }
-    if row["kind"] == "configuration":
-        return {
-            "kind": "configuration",
-            "n": row["n"],
-            "at": rfc3339(row["wall_s"]),
-            "what": f"CONFIGURATION_{row['how'].upper()}",
-            "cell": None,
-            "reservation_id": None,
-            "source": None,
-            "actor": row["actor"] or None,
-            "request_id": None,
-            "detail": {"changes": row["changes"]},
-        }
-    return {
-        "kind": "unlock",
-        "n": row["n"],
-        "at": rfc3339(row["wall_s"]),
-        "what": "INTENT" if row["outcome"] is None else row["outcome"],
-        "cell": row["cell"],
-        "reservation_id": row["reservation_id"] or None,
-        "source": row["source"],
-        "actor": row["actor"] or None,
-        "request_id": row["request_id"] if row["source"] == "SOURCE_TYPE_API" else None,
-        "unlock_id": row["unlock_id"],
-        "attempt": row["attempt"],
-        "purpose": row["purpose"],
-        "reason": row["reason"],
-        "pulsed": None if row["pulsed"] is None else bool(row["pulsed"]),
-    }

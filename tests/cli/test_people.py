@@ -60,7 +60,7 @@ def test_t4_following_goes_on_when_the_daemon_restarts(monkeypatch: pytest.Monke
             raise KeyboardInterrupt from None
         if what is None:
             raise httpx.ConnectError("connection refused")
-        return httpx.Response(200, text=f"data: {json.dumps({**row, 'what': what})}\n\n")
+        return httpx.Response(200, text=f"id: 1.0.0\ndata: {json.dumps({**row, 'what': what})}\n\n")
 
     monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(answer))
     monkeypatch.setattr(commands, "AGAIN_S", 0.0)
@@ -68,6 +68,24 @@ def test_t4_following_goes_on_when_the_daemon_restarts(monkeypatch: pytest.Monke
     assert done.exit_code == 0
     assert [line.split("  ")[1] for line in done.stdout.splitlines()] == ["one", "two"]
     assert done.stderr.count("waiting until it does") == 2
+
+
+def test_t4_following_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that happened while the daemon restarted is missed."""
+    asked: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("last-event-id"))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        if len(asked) == 2:
+            raise httpx.ConnectError("connection refused")
+        return httpx.Response(200, text=f": following\nid: {len(asked)}.0.0\n\n")
+
+    monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(answer))
+    monkeypatch.setattr(commands, "AGAIN_S", 0.0)
+    assert CliRunner().invoke(app, ["events", "--follow"]).exit_code == 0
+    assert asked == [None, "1.0.0", "1.0.0", "3.0.0"]
 
 
 def test_t4_following_ends_where_no_daemon_is_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,12 @@ import pytest
 
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.errors import Code, Refusal
+from edge_agent.journal.configurations import Taken, keep_configuration
 from edge_agent.model import CellStatus
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.service import report
+from edge_agent.service.timeline import Place
 from edge_agent.statemachine.state import Layout
 from tests.support.site import Site, at_site
 
@@ -295,7 +297,7 @@ def test_following_returns_each_row_once_in_order(tmp_path: Path) -> None:
 
         async def follow() -> None:
             assert agent is not None
-            async for row in agent.report.follow():
+            async for row, _place in agent.report.follow():
                 seen.append(row["what"])
                 if len(seen) == 4:
                     return
@@ -312,6 +314,40 @@ def test_following_returns_each_row_once_in_order(tmp_path: Path) -> None:
         assert sorted(seen[2:]) == ["EVENT_TYPE_DROPOFF", "EVENT_TYPE_RESERVATION_CREATED"]
 
     at_site(tmp_path, test)
+
+
+def test_following_goes_on_from_a_place_and_shows_a_new_configuration(tmp_path: Path) -> None:
+    """As after a reload: the rows that came while no client could follow are shown, too."""
+
+    async def test(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+        place = agent.report.newest_place()
+        await site.reserve()
+        made = Taken("reload", "bob", changes=("unlock.attempts: 3 is now 2",))
+        assert keep_configuration(agent.store, made, "other", 1.75e9, agent.loop.last_sequence)
+        seen: list[tuple[str, str]] = []
+        for _ in range(2):
+            row, place = await anext(agent.report.follow(place))
+            seen.append((row["what"], row["actor"] or ""))
+        assert seen == [("EVENT_TYPE_RESERVATION_CREATED", ""), ("CONFIGURATION_RELOAD", "bob")]
+        assert place == agent.report.newest_place() == Place.read(str(place))
+        await site.reserve(2)
+        lower = Place(place.sequence + 1000, place.unlock + 1000, place.configuration + 1000)
+        following = asyncio.ensure_future(anext(agent.report.follow(lower)))  # of another journal
+        await asyncio.sleep(0.1)
+        await site.reserve(3)
+        row, _place = await following
+        assert row["what"] == "EVENT_TYPE_RESERVATION_CREATED"
+        assert row["reservation_id"] == "res_3"
+
+    at_site(tmp_path, test)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1.2", "1.2.3.4", "a.b.c", "-1.2.3", "1.2.٣"])
+def test_a_place_is_three_numbers(text: str) -> None:
+    with pytest.raises(ValueError, match="three numbers"):
+        Place.read(text)
 
 
 def test_a_command_for_an_unknown_cell_is_not_found(tmp_path: Path) -> None:

@@ -201,12 +201,21 @@ class Bench:
         """An `edge-agent` command against this bench's daemon."""
         return subprocess.run(
             [Path(sys.executable).with_name("edge-agent"), *arguments],
-            env=self.environment | {"EDGE_AGENT_SOCKET": str(self.folder / "agent.sock"), "COLUMNS": "160"},
+            env=self._environment_of_commands,
             capture_output=True,
             text=True,
             timeout=limit_s,
             check=False,
         )
+
+    def start_command(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same without waiting for its end; what it prints is in its `stdout`."""
+        command = [str(Path(sys.executable).with_name("edge-agent")), *arguments]
+        return subprocess.Popen(command, env=self._environment_of_commands, stdout=subprocess.PIPE, text=True)
+
+    @property
+    def _environment_of_commands(self) -> dict[str, str]:
+        return self.environment | {"EDGE_AGENT_SOCKET": str(self.folder / "agent.sock"), "COLUMNS": "160"}
 
     def ledger(self) -> list[tuple[str, str, str, int, str | None]]:
         """The ledger of unlocks: cell, reservation, unlock id, attempt, outcome."""

@@ -8,7 +8,9 @@ import re
 import signal
 import tomllib
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -56,6 +58,27 @@ def test_a_change_is_applied_and_a_parcel_stays_reachable(bench: Bench) -> None:
     wait_for(lambda: bench.status(rid) == "DROPPED_OFF")
     assert bench.pids()["agent"] == pid  # the same process, all the way
     assert len(bench.actuations()) == 1
+
+
+def test_t4_who_follows_the_events_sees_the_reload(bench: Bench) -> None:
+    rows: list[dict[str, Any]] = []
+    acts = cycle([("block", "A08", "--reason", "to see that it follows"), ("unblock", "A08")])
+    with bench.start_command("events", "--follow", "--json") as following:
+        lines = following.stdout
+        assert lines is not None
+        reading = Thread(target=lambda: rows.extend(map(json.loads, lines)), daemon=True)
+        reading.start()
+        try:
+            wait_for(lambda: bench.command(*next(acts)).returncode == 0 and bool(rows))
+            change(bench, lambda d: d["unlock"].update(attempts=4))
+            assert bench.command("reload").returncode == 0
+            wait_for(lambda: any(row["what"] == "CONFIGURATION_RELOAD" for row in rows))
+        finally:
+            following.kill()
+            reading.join(10)
+    (row,) = (row for row in rows if row["kind"] == "configuration")
+    assert row["detail"]["changes"] == ["unlock.attempts: 2 is now 4"]
+    bench.command("unblock", "A08")
 
 
 def test_a_reload_that_would_harm_a_reservation_changes_nothing(bench: Bench) -> None:

@@ -79,7 +79,7 @@ def answer(request: httpx.Request) -> httpx.Response:
         if FOLLOWED:
             raise KeyboardInterrupt
         FOLLOWED.append(True)
-        return httpx.Response(200, text=f"data: {json.dumps(UNLOCK)}\n\n")
+        return httpx.Response(200, text=f"id: 0.1.0\ndata: {json.dumps(UNLOCK)}\n\n")
     return httpx.Response(200, json=ANSWERS[request.url.path])
 
 
