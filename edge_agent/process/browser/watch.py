@@ -19,7 +19,7 @@ log = structlog.get_logger()
 CHECK_S = 10.0
 """Seconds between two checks of the page."""
 PICTURE_EVERY = 3
-"""Every so many checks the page's picture is looked at, too."""
+"""The picture of the page is examined at one in this number of checks."""
 FAILURES = 2
 """Checks in a row that fail before a page that merely is not loaded counts as lost."""
 LOAD_S = 60.0

@@ -51,7 +51,7 @@ class Kiosk:
         writer.close()
 
     async def until(self, status: str, *, more_than: int = 0) -> None:
-        """Waits for a status that begins so, for more than so many times."""
+        """Waits until a status with this beginning was reported more often than `more_than`."""
         async with asyncio.timeout(LIMIT_S):
             while sum(one.startswith(status) for one in self.statuses) <= more_than:
                 await asyncio.sleep(0.05)
