@@ -31,6 +31,7 @@ def test_a_port_is_enough(tmp_path: Path) -> None:
         ({"port": 8082, "language": "fr"}, "screen.language"),
         ({"port": 8082, "back_s": 5}, "screen.back_s"),
         ({"port": 8082, "help": "x" * 81}, "screen.help"),
+        ({"port": 8082, "speech": True}, "screen.speech"),
         ({"port": 8082, "listen": "0.0.0.0"}, "screen.listen"),
     ],
     ids=lambda value: str(value),

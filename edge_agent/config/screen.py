@@ -15,6 +15,7 @@ class ScreenSection(BaseModel):
 
     `language`: the one that a new customer sees. `back_s`: seconds without a touch after which the page
     returns to the start; customers can prolong them. `help`: whom to call, shown where help is needed.
+    `speech`: whether each step is read aloud (by espeak-ng) never, after a touch of its button, or always.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,3 +24,4 @@ class ScreenSection(BaseModel):
     language: Language = "en"
     back_s: Annotated[int, Field(strict=True, ge=20, le=600)] = 40
     help: Annotated[str, Field(strict=True, max_length=80)] = ""
+    speech: Literal["off", "button", "always"] = "off"

@@ -38,7 +38,7 @@ def judge(line: str, root: Any) -> str | None:
     if words[:1] == ["run"]:
         return None if words[1:] in ([], ["--config", "FILE"]) else "unknown option of run"
     if words[:1] == ["kiosk-browser"]:
-        known = ([], ["--url", "URL", "--", "COMMAND"])
+        known: tuple[list[str], ...] = ([], ["--url", "URL", "--", "COMMAND"])
         return None if words[1:] in known else "unknown option of kiosk-browser"
     command = root
     while words and hasattr(command, "commands"):

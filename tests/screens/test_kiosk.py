@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Browser, Error, Page, Request, expect
 
 from edge_agent.console.screen.results import REASONS
 from tests.support.bench import Bench, running_bench, wait_for
@@ -370,9 +371,9 @@ def test_the_flags_of_the_unit_show_the_page_and_no_other_host(bench: Bench, bro
     unit = (REPOSITORY / "systemd" / "examples" / "kiosk-screen.service").read_text(encoding="utf-8")
     (command,) = re.findall(r"^ExecStart=.*?chromium (.*?)\n\n?[A-Z]", unit, re.DOTALL | re.MULTILINE)
     flags = [word for word in shlex.split(command.replace("\\\n", " ")) if word.startswith("--")]
-    left_out = ("--ozone-platform", "--user-data-dir")
+    left_out = ("--ozone-platform", "--user-data-dir", "--remote-debugging-pipe")
     used = [flag for flag in flags if not flag.startswith(left_out)]
-    assert len(used) == len(flags) - 2 >= 10
+    assert len(used) == len(flags) - 3 >= 10
     ours = browser.browser_type.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", *used])
     try:
         kiosk = Kiosk(bench, ours)
@@ -404,6 +405,43 @@ def resident_kb(pid: int) -> int:
     """The resident memory of a process."""
     (line,) = (one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS"))
     return int(line.split()[1])
+
+
+PLAYED = """window.played = [];
+const start = AudioBufferSourceNode.prototype.start;
+AudioBufferSourceNode.prototype.start = function (...given) {
+  window.played.push(this.buffer.duration);
+  return start.apply(this, given);
+};"""
+
+
+@pytest.mark.parametrize("language", ["de", "ar"])
+def test_each_step_is_read_aloud(bench: Bench, kiosk: Kiosk, language: str) -> None:
+    kiosk.page.add_init_script(PLAYED)
+    kiosk.page.reload()
+    expect(kiosk.page.locator(".cell")).to_have_count(24, timeout=SLOW_MS)
+    words = kiosk.language(language)
+    texts: list[str] = []
+
+    def record(request: Request) -> None:
+        if request.url.endswith("/speech"):
+            texts.append(json.loads(request.post_data or "")["text"])
+
+    kiosk.page.on("request", record)
+    kiosk.page.locator("#speech").tap()
+    wait_for(lambda: len(kiosk.page.evaluate("window.played")) == 1)
+    assert texts == [f"{words['start.title']}. {words['start.text']}"]
+    made, label = reserved(bench)
+    kiosk.type(made["drop_off_code"])
+    kiosk.says(plain(words["opened.title"], cell=label))
+    wait_for(lambda: label in texts[-1] and len(kiosk.page.evaluate("window.played")) > 1)
+    assert texts[-1].startswith(plain(words["opened.title"], cell=label))
+    assert not any(made["drop_off_code"] in text for text in texts)
+    kiosk.well()
+    kiosk.page.locator("#speech").tap()
+    bench.person(label, "place", "close")
+    kiosk.at("closed")
+    assert texts[-1].startswith(plain(words["opened.title"], cell=label))  # it is silent now
 
 
 def test_the_keypad_rests_and_counts_down(bench: Bench, kiosk: Kiosk) -> None:

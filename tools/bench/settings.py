@@ -163,7 +163,7 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
     machine["mqtt"] = {**kept, "host": HOST, "port": settings.mqtt_port}
     screen = machine.pop("screen", {})
     if settings.screen_port is not None:
-        machine["screen"] = {**screen, "port": settings.screen_port}
+        machine["screen"] = {"speech": "button", **screen, "port": settings.screen_port}
     machine.pop("access", None)  # neither its users nor its technicians' PINs
     for name, bus in machine.get("buses", {}).items():
         bus["port"] = _bench_port(str(bus.get("port", "")), folder / f"tty-{name}")

@@ -1,4 +1,4 @@
-"""The screen's server: the page, its files, a stream, `POST /code` and `POST /larger-cell`, no more.
+"""The screen's server: the page, its files, a stream, and what a person at the kiosk may ask for.
 
 It listens on 127.0.0.1 only. A web page of another host must not reach it through the browser either: the
 Host header has to be our own (no DNS rebinding), and an entry has to come from our own page as JSON.
@@ -29,6 +29,7 @@ from edge_agent.console.admission import Admission, Caps
 from edge_agent.console.api import CodeBody
 from edge_agent.console.loopback import serve_on_loopback
 from edge_agent.console.screen.feed import ScreenFeed
+from edge_agent.console.screen.speech import Speech, SpeechBody
 from edge_agent.console.streams import read_body
 from edge_agent.errors import Refusal
 from edge_agent.protocol.api import Body, rpc_status
@@ -144,11 +145,13 @@ async def _disconnected(receive: Receive) -> None:
 def create_screen(local: LocalRequests, feed: ScreenFeed, section: ScreenSection, name: str) -> Starlette:
     """The application behind the port; `name`: what people call the machine."""
 
+    speech = Speech(section.speech)
     given = {
         "name": name,
         "language": section.language,
         "back_s": section.back_s,
         "help": section.help,
+        "speech": speech.mode,
         "code_digits": local.loop.layout.code_digits,
     }
     identity = f"{__version__} {crc32(json.dumps(given).encode()):08x}"
@@ -168,6 +171,10 @@ def create_screen(local: LocalRequests, feed: ScreenFeed, section: ScreenSection
         body = await read_body(request, SessionBody, LONGEST_ENTRY)
         return JSONResponse(await feed.larger_cell(body.session, local.larger_cell))
 
+    async def sound(request: Request) -> Response:
+        body = await read_body(request, SpeechBody, LONGEST_ENTRY)
+        return Response(await speech.sound(body), media_type="audio/wav")
+
     async def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
         return JSONResponse(rpc_status(error), 400)
@@ -178,6 +185,7 @@ def create_screen(local: LocalRequests, feed: ScreenFeed, section: ScreenSection
             Route("/stream", stream),
             Route("/code", code, methods=["POST"]),
             Route("/larger-cell", larger_cell, methods=["POST"]),
+            Route("/speech", sound, methods=["POST"]),
             Route("/static/{name}", partial(_file, "static")),
             Route("/messages/{name}", partial(_file, "messages")),
         ],

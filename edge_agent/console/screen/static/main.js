@@ -4,6 +4,7 @@
 import { draw, placeOf } from "./cabinet.js";
 import { enter, follow, largerCell, locker, restLeft } from "./daemon.js";
 import { guard } from "./guard.js";
+import { speak, speaks, turn } from "./speech.js";
 import { LANGUAGES, choose, chosen, clockTime, loadWords, nameOf, say } from "./words.js";
 
 const settings = JSON.parse(document.body.dataset.settings);
@@ -22,6 +23,7 @@ let typed = "";
 let message = null; // of the start page: the key of a message
 let deadline = Infinity; // back to the start, by performance.now()
 let warned = false;
+let waiting = true; // nobody has touched the page since it went back to the start
 
 function setText(id, text) {
   if (byId(id).textContent !== text) byId(id).textContent = text;
@@ -29,6 +31,11 @@ function setText(id, text) {
 
 function announce(text) {
   setText("announce", text);
+  speak(text, chosen());
+}
+
+function announceStep() {
+  announce([byId("title"), byId("text"), byId("more")].map((part) => part.textContent).filter(Boolean).join(". "));
 }
 
 // ---- the course ----
@@ -39,7 +46,7 @@ function show(next) {
   extend();
   render();
   byId("title").focus({ preventScroll: true });
-  announce([byId("title"), byId("text"), byId("more")].map((part) => part.textContent).filter(Boolean).join(". "));
+  if (view.name !== "start") announceStep();
 }
 
 function extend() {
@@ -53,11 +60,14 @@ function extend() {
 function toStart() {
   typed = "";
   show({ name: "start" });
+  announce(byId("title").textContent);
 }
 
 function restart() {
   // The next customer finds the page as it was.
   document.documentElement.classList.remove("large");
+  turn(settings.speech === "always");
+  waiting = true;
   choose(settings.language);
   labels();
   if (view.name !== "start" || typed || message) toStart();
@@ -235,6 +245,8 @@ function labels() {
   const large = byId("large");
   large.setAttribute("aria-pressed", String(document.documentElement.classList.contains("large")));
   large.setAttribute("aria-label", say("tools.large"));
+  byId("speech").setAttribute("aria-pressed", String(speaks()));
+  byId("speech").setAttribute("aria-label", say("tools.speech"));
   byId("tools").setAttribute("aria-label", say("tools.label"));
   byId("keys").setAttribute("aria-label", say("keys.label"));
   setText("longer", say("action.more"));
@@ -279,6 +291,13 @@ function changeSize() {
   extend();
 }
 
+function changeSpeech() {
+  turn(!speaks());
+  labels();
+  extend();
+  announceStep();
+}
+
 function makeButtons() {
   const tools = LANGUAGES.map((language) => {
     const button = document.createElement("button");
@@ -288,7 +307,10 @@ function makeButtons() {
   });
   const large = document.createElement("button");
   Object.assign(large, { type: "button", id: "large", dir: "ltr", textContent: "A+", onclick: changeSize });
-  byId("tools").replaceChildren(...tools, large);
+  const speech = document.createElement("button");
+  Object.assign(speech, { type: "button", id: "speech", hidden: settings.speech === "off", onclick: changeSpeech });
+  speech.append(byId("speaker").content.cloneNode(true));
+  byId("tools").replaceChildren(...tools, large, speech);
   const keys = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "delete", "0", "enter"].map((name) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -315,7 +337,9 @@ function nextControl() {
   const keys = all.filter((button) => byId("keys").contains(button));
   const order = [...step, ...all.filter((button) => !step.includes(button) && !keys.includes(button))];
   const at = order.indexOf(document.activeElement);
-  order[(at + 1) % order.length]?.focus();
+  const next = order[(at + 1) % order.length];
+  next?.focus();
+  speak(next?.getAttribute("aria-label") ?? next?.textContent ?? "", chosen());
 }
 
 guard({
@@ -327,12 +351,15 @@ guard({
   language: () => changeLanguage(LANGUAGES[(LANGUAGES.indexOf(chosen()) + 1) % LANGUAGES.length]),
   size: changeSize,
   touched: () => {
+    if (waiting && view.name === "start" && speaks()) announceStep();
+    waiting = false;
     if (performance.now() < deadline) extend();
   },
 });
 
 await loadWords();
 choose(settings.language);
+turn(settings.speech === "always");
 makeButtons();
 labels();
 setText("name", settings.name);
