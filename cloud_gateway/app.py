@@ -172,17 +172,15 @@ def _build(
 ) -> tuple[Parts, _Background]:
     """Assembles everything; nothing runs yet."""
     store = Store(settings.database_url)
-    gateway_name = settings.mqtt.client_id
-    topics = subscriptions(gateway_name, settings.share_group)
+    gateway_id = settings.mqtt.client_id
+    topics = subscriptions(gateway_id, settings.share_group)
     link = MqttLink(settings.mqtt, topics if settings.wall is None else [*topics, TELEMETRY])
     twins = Twins(store, clock)
-    machines = MachineCommands(gateway_name, timing, clock, link, twins.has_unresolved)
+    machines = MachineCommands(gateway_id, timing, clock, link, twins.has_unresolved)
     accounts, seals = MachineAccounts(), Seals(settings.platforms)
     feed = None if settings.wall is None else WallFeed(store, lambda: machines.connected)
     deliverer, wake = _make_deliverer(store, settings, timing, clock, webhooks_max, feed)
-    reconciler = Reconciler(
-        store, machines, timing, clock, wake, gateway_name, accounts=accounts, seals=seals
-    )
+    reconciler = Reconciler(store, machines, timing, clock, wake, gateway_id, accounts=accounts, seals=seals)
     restore_sender = RestoreSender(store, machines)
     intake = Intake(
         store,

@@ -99,7 +99,7 @@ def _over(before_s: float) -> ColumnElement[bool]:
 def _stub(before_s: float) -> ColumnElement[bool]:
     """Reservations that only a machine's events created, and that no reply has confirmed since. Their
     webhooks were never sent, because their address is unknown."""
-    return and_(reservations.c.complete.is_(False), reservations.c.learned_s < before_s)
+    return and_(reservations.c.details_known.is_(False), reservations.c.learned_s < before_s)
 
 
 def _stubs(before_s: float) -> Select[tuple[str]]:

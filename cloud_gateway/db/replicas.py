@@ -10,16 +10,16 @@ from cloud_gateway.db.store import insert_once
 from cloud_gateway.db.tables import replicas
 
 
-def note_alive(db: Connection, name: str, now_s: float, lost_s: float) -> dict[str, float]:
+def note_alive(db: Connection, gateway_id: str, now_s: float, lost_s: float) -> dict[str, float]:
     """Records that a gateway is alive; returns those without such a record for `lost_s`, and their last
     one."""
-    if not insert_once(db, replicas, {"name": name, "seen_s": now_s}):
-        db.execute(update(replicas).where(replicas.c.name == name).values(seen_s=now_s))
+    if not insert_once(db, replicas, {"name": gateway_id, "seen_s": now_s}):
+        db.execute(update(replicas).where(replicas.c.name == gateway_id).values(seen_s=now_s))
     query = select(replicas.c.name, replicas.c.seen_s)
-    query = query.where(replicas.c.name != name, replicas.c.seen_s < now_s - lost_s)
+    query = query.where(replicas.c.name != gateway_id, replicas.c.seen_s < now_s - lost_s)
     return {row.name: row.seen_s for row in db.execute(query)}
 
 
-def end_of(db: Connection, names: Sequence[str]) -> None:
+def forget_gateways(db: Connection, gateway_ids: Sequence[str]) -> None:
     """Forgets gateways that will not come back."""
-    db.execute(delete(replicas).where(replicas.c.name.in_(names)))
+    db.execute(delete(replicas).where(replicas.c.name.in_(gateway_ids)))

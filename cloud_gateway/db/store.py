@@ -75,7 +75,7 @@ class ReservationRow:
 
     position: int
     reservation_id: str
-    complete: bool
+    details_known: bool
     machine_id: str
     platform: str
     platform_order_id: str
@@ -181,7 +181,7 @@ class Store:
         """A reservation whose platform and codes are known; None if there is none, or it is known from events
         only."""
         row = await self.read(lambda db: find_reservation(db, reservation_id))
-        return row if row is not None and row.complete else None
+        return row if row is not None and row.details_known else None
 
     async def ongoing(
         self,
@@ -227,7 +227,7 @@ def shown_machine(machine_id: str, document: str) -> Machine | None:
 
 
 def find_reservation(db: Connection, reservation_id: str) -> ReservationRow | None:
-    """One reservation, complete or not, as this transaction sees it."""
+    """One reservation, its details known or not, as this transaction sees it."""
     query = select(reservations).where(reservations.c.reservation_id == reservation_id)
     row = db.execute(query).one_or_none()
     return None if row is None else _row(row)
@@ -254,7 +254,7 @@ def is_ongoing(now_s: float) -> ColumnElement[bool]:
         reservations.c.grace_from_s + reservations.c.grace_pickup_s >= now_s,
     )
     return and_(
-        reservations.c.complete.is_(True),
+        reservations.c.details_known.is_(True),
         reservations.c.ended_s.is_(None),  # implied by the other conditions, but an index uses it
         reservations.c.status.not_in(FINISHED),
         or_(reservations.c.status != ReservationStatus.PICKED_UP.value, in_grace),
@@ -262,7 +262,7 @@ def is_ongoing(now_s: float) -> ColumnElement[bool]:
 
 
 def _row(row: Any) -> ReservationRow:
-    return ReservationRow(**row._mapping)
+    return ReservationRow(**{column.key: row._mapping[column] for column in reservations.c})
 
 
 def _engine(database_url: str) -> tuple[Engine, int]:

@@ -89,7 +89,7 @@ reservations = Table(
     metadata,
     Column("position", Number, primary_key=True, autoincrement=True),
     Column("reservation_id", String(1024), nullable=False, unique=True),
-    Column("complete", Boolean, nullable=False),
+    Column("complete", Boolean, key="details_known", nullable=False),
     Column("machine_id", String(1024), nullable=False),
     Column("platform", String(1024), nullable=False),
     Column("platform_order_id", String(1024), nullable=False),
@@ -113,7 +113,7 @@ reservations = Table(
     Index("reservations_over", "ended_s"),
 )
 _OPEN = reservations.c.ended_s.is_(None)
-_LACKING = and_(reservations.c.complete.is_(False), reservations.c.unknown_s.is_(None))
+_LACKING = and_(reservations.c.details_known.is_(False), reservations.c.unknown_s.is_(None))
 Index(
     "reservations_open",
     reservations.c.platform,
@@ -129,11 +129,11 @@ Index(
     sqlite_where=_LACKING,
     postgresql_where=_LACKING,
 )
-"""The projection. `complete` is false while a reservation is known from events only (no platform, no codes
-yet); `grace_from_s` is when the pick-up grace began, by the machine's clock if synchronised, else ours;
-`completed` is true once the machine reported that the cell is free again; `ended_s` is when we learned that
-it is over, `unknown_s` when its machine reported that it does not know it; `needs` is packaging, ETA and
-drop-off grace as JSON, for a machine that has lost it."""
+"""The projection. `details_known` (the column `complete`) is false while a reservation is known from events
+only (no platform, no codes yet); `grace_from_s` is when the pick-up grace began, by the machine's clock if
+synchronised, else ours; `completed` is true once the machine reported that the cell is free again; `ended_s`
+is when we learned that it is over, `unknown_s` when its machine reported that it does not know it; `needs` is
+packaging, ETA and drop-off grace as JSON, for a machine that has lost it."""
 
 events = Table(
     "events",

@@ -56,8 +56,8 @@ TOPIC_MAX = 200
 """How many characters of an unknown topic are kept."""
 
 
-def subscriptions(suffix: str, share_group: str) -> list[str]:
-    """The gateway's subscriptions; `suffix` is this gateway's part of the reply topics.
+def subscriptions(gateway_id: str, share_group: str) -> list[str]:
+    """The gateway's subscriptions; `gateway_id` is the last part of its reply topics.
 
     Retained states do not come over a shared subscription, and each gateway needs them.
     """
@@ -66,7 +66,7 @@ def subscriptions(suffix: str, share_group: str) -> list[str]:
         f"{ROOT}/+/state/online",
         f"{ROOT}/+/state/machine",
         f"{ROOT}/+/state/digest",
-        f"{ROOT}/+/reply/{suffix}/#",
+        f"{ROOT}/+/reply/{gateway_id}/#",
     ]
 
 
@@ -291,7 +291,7 @@ class Intake:
         def work(db: Connection) -> None:
             lock_machine(db, written.machine_id)
             known = find_reservation(db, written.reservation_id)
-            if not sealed and (known is None or not known.complete):
+            if not sealed and (known is None or not known.details_known):
                 raise NotEntitled("result.reservation: not one that a platform asked for")
             put_view(db, written, now_s, up_to_date=up_to_date)
 

@@ -191,13 +191,13 @@ def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: f
 def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
     """A row for a reservation that is known from events only; a reply completes it. Raises `ValueError` if a
     machine has more than `STUBS_MAX` of them."""
-    lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.complete.is_(False))
+    lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.details_known.is_(False))
     if db.execute(select(func.count()).where(*lacking)).scalar_one() >= STUBS_MAX:
         raise ValueError("more reservations known from events only than a machine can hold")
     db.execute(
         insert(reservations).values(
             reservation_id=reservation_id,
-            complete=False,
+            details_known=False,
             machine_id=machine_event.machine_id,
             platform="",
             platform_order_id=machine_event.platform_order_id or "",
@@ -259,9 +259,13 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, up_to_date:
     row = find_reservation(db, view.reservation_id)
     if row is not None and row.machine_id != view.machine_id:
         raise ValueError("a reply about another machine's reservation")
-    if row is not None and not row.complete and row.platform_order_id not in ("", view.platform_order_id):
+    if (
+        row is not None
+        and not row.details_known
+        and row.platform_order_id not in ("", view.platform_order_id)
+    ):
         raise ValueError("events about another order than the reservation's")
-    values = _lasting(view) if row is None or not row.complete else {}
+    values = _lasting(view) if row is None or not row.details_known else {}
     if row is not None and row.unknown_s is not None:
         values["unknown_s"] = None
     if row is not None and up_to_date:
@@ -322,7 +326,7 @@ def put_over(db: Connection, reservation_id: str, now_s: float) -> None:
 def _lasting(view: ReservationView) -> dict[str, Any]:
     """The fields that never change once they are known."""
     return {
-        "complete": True,
+        "details_known": True,
         "platform": view.platform,
         "platform_order_id": view.platform_order_id,
         "notes": view.notes,

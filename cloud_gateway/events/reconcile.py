@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from cloud_gateway.db.replicas import end_of, note_alive
+from cloud_gateway.db.replicas import forget_gateways, note_alive
 from cloud_gateway.db.store import Store
 from cloud_gateway.events import audit, sync
 from cloud_gateway.events.sequence import skip_to_first_held
@@ -79,7 +79,7 @@ class Reconciler:
         timing: Timing,
         clock: Callable[[], float],
         wake_webhooks: Callable[[], None],
-        gateway_name: str,
+        gateway_id: str,
         *,
         accounts: MachineAccounts | None = None,
         seals: Seals | None = None,
@@ -89,7 +89,7 @@ class Reconciler:
         self._timing = timing
         self._clock = clock
         self._wake_webhooks = wake_webhooks
-        self._gateway_name = gateway_name
+        self._gateway_id = gateway_id
         self._accounts = accounts or MachineAccounts()
         self._seals = seals or Seals(())
         self._checks: dict[str, _Check] = {}
@@ -327,7 +327,7 @@ class Reconciler:
         """Records that we are alive; if another gateway died, every machine is asked for what we missed."""
         now_s, timing = self._clock(), self._timing
         dead = await self._store.write(
-            lambda db: note_alive(db, self._gateway_name, now_s, timing.replica_lost_s)
+            lambda db: note_alive(db, self._gateway_id, now_s, timing.replica_lost_s)
         )
         if not dead:
             return
@@ -338,7 +338,7 @@ class Reconciler:
                 self.check_machine(machine_id, None, retained=True)
         over = [name for name, seen_s in dead.items() if now_s - seen_s > timing.session_s]
         if over:
-            await self._store.write(lambda db: end_of(db, over))
+            await self._store.write(lambda db: forget_gateways(db, over))
 
     async def _ask(self, machine_id: str, name: str, fields: dict[str, Any]) -> Reply:
         command_id = f"req_{uuid.uuid4().hex}"

@@ -109,7 +109,7 @@ def held_of(db: Connection, machine_id: str) -> dict[str, Any]:
     applied = select(counts.c.journal_id, counts.c.applied_sequence).where(
         counts.c.machine_id == machine_id, counts.c.applied_sequence.is_not(None), counts.c.journal_id != ""
     )
-    live = select(reservations).where(live_on(machine_id), reservations.c.complete.is_(True))
+    live = select(reservations).where(live_on(machine_id), reservations.c.details_known.is_(True))
     return {
         "journal_id": db.execute(journal).scalar_one_or_none() or None,
         "applied": {row.journal_id: row.applied_sequence for row in db.execute(applied.limit(JOURNALS_MAX))},

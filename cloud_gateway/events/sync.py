@@ -91,18 +91,18 @@ def differs(db: Connection, digest: Digest, progress: EventProgress) -> bool:
     if progress.applied != digest.last_sequence:
         return progress.applied < digest.last_sequence  # otherwise the digest is the older one
     table = reservations.c
-    query = select(table.reservation_id, table.status, table.complete)
+    query = select(table.reservation_id, table.status, table.details_known)
     ours = {
         row.reservation_id: row.status
         for row in db.execute(query.where(live_on(digest.machine_id), table.unknown_s.is_(None)))
-        if row.complete
+        if row.details_known
     }
     reported = {reservation_id: status.value for reservation_id, status in digest.reservations.items()}
     if any(reservation_id not in reported for reservation_id in ours):
         return True
     known = {
         row.reservation_id: row.status
-        for row in db.execute(query.where(table.reservation_id.in_(reported), table.complete.is_(True)))
+        for row in db.execute(query.where(table.reservation_id.in_(reported), table.details_known.is_(True)))
     }
     return known != reported
 
@@ -240,7 +240,7 @@ def _put_views(
         try:
             view = view_in(machine_id, document)
             known = find_reservation(db, view.reservation_id)
-            if (known is None or not known.complete) and not may_learn(view):
+            if (known is None or not known.details_known) and not may_learn(view):
                 raise NotEntitled("reservations: one that no platform asked for")
             with db.begin_nested():
                 put_view(db, view, now_s, up_to_date=exact)
@@ -309,7 +309,7 @@ def incomplete(
     only since before a moment, oldest first; without those that the machine does not know."""
     table = reservations.c
     query = select(table.position, table.reservation_id, table.machine_id)
-    query = query.where(table.complete.is_(False), table.unknown_s.is_(None), table.learned_s < before_s)
+    query = query.where(table.details_known.is_(False), table.unknown_s.is_(None), table.learned_s < before_s)
     query = query.order_by(table.position).limit(limit)
     found: list[tuple[int, str, str]] = []
     for start in range(0, len(machine_ids), NAMES_MAX):

@@ -95,14 +95,14 @@ class MachineCommands:
 
     def __init__(
         self,
-        gateway_name: str,
+        gateway_id: str,
         timing: Timing,
         clock: Callable[[], float],
         link: CommandLink,
         has_twins: Callable[[str], Awaitable[bool]] = _never,
     ) -> None:
         """`has_twins`: whether two machines use one machine_id."""
-        self._gateway_name = gateway_name
+        self._gateway_id = gateway_id
         self._timing = timing
         self._clock = clock
         self._link = link
@@ -209,7 +209,7 @@ class MachineCommands:
             async with asyncio.timeout_at(deadline):
                 await self._link.publish(
                     OutgoingCommand(
-                        topics.command(name), topics.reply(self._gateway_name), correlation, x_request_id
+                        topics.command(name), topics.reply(self._gateway_id), correlation, x_request_id
                     ),
                     lambda: self._payload(machine_id, fields, command_id, deadline - loop.time()),
                 )

@@ -74,7 +74,7 @@ class Deliverer:
         self._store = store
         self._timing = timing
         self._clock = clock
-        self._owner = settings.mqtt.client_id
+        self._gateway_id = settings.mqtt.client_id
         self._allowed = settings.webhooks.allow_networks
         self._ports = settings.webhooks.ports
         self._give_up_s = settings.webhooks.give_up_days * DAY_S
@@ -109,7 +109,7 @@ class Deliverer:
             httpx.AsyncClient(trust_env=False, limits=limits, timeout=timeout) as client,
             asyncio.TaskGroup() as group,
         ):
-            await self._until_written(lambda: self._store.write(lambda db: release(db, self._owner)))
+            await self._until_written(lambda: self._store.write(lambda db: release(db, self._gateway_id)))
             while True:
                 self._news.clear()
                 await self._until_written(lambda: self._start_due(client, group))
@@ -151,7 +151,7 @@ class Deliverer:
         try:
             if chosen:
                 claimed = await self._store.write(
-                    lambda db: claim(db, sorted(chosen), self._owner, now_s, self._plausible_ahead)
+                    lambda db: claim(db, sorted(chosen), self._gateway_id, now_s, self._plausible_ahead)
                 )
         finally:
             for position in chosen:
@@ -264,8 +264,8 @@ class Deliverer:
 
         def work(db: Connection) -> bool:
             if next_s is None:
-                return record_result(db, webhook.position, self._owner, values)
-            return postpone(db, webhook, self._owner, values, next_s)
+                return record_result(db, webhook.position, self._gateway_id, values)
+            return postpone(db, webhook, self._gateway_id, values, next_s)
 
         if not await self._store.write(work):
             log().warning("webhook_lease_lost", position=webhook.position)

@@ -55,7 +55,8 @@ def due_webhooks(
     full: tuple[Collection[tuple[str, str]], Collection[str]] = ((), ()),
     after: int = 0,
 ) -> list[Due]:
-    """What may be delivered now, oldest first: the first waiting one of each complete reservation.
+    """What may be delivered now, oldest first: the first waiting one of each reservation whose details are
+    known.
 
     `full`: receivers without a free slot, as `Deliverer._full` gives them. `after` is a position.
     """
@@ -76,7 +77,7 @@ def due_webhooks(
             webhooks.c.position > after,
             _is_due(webhooks.c.next_attempt_s, now_s, plausible_ahead.retry_max_s),
             _is_due(webhooks.c.lease_until_s, now_s, plausible_ahead.lease_s),
-            reservations.c.complete.is_(True),
+            reservations.c.details_known.is_(True),
             *(~and_(table.platform == platform, table.webhook_url == url) for platform, url in pairs),
             ~and_(default, reservations.c.platform.in_(platforms)),
             ~before.exists(),
@@ -88,7 +89,7 @@ def due_webhooks(
 
 
 def claim(
-    db: Connection, positions: Sequence[int], owner: str, now_s: float, plausible_ahead: PlausibleAhead
+    db: Connection, positions: Sequence[int], gateway_id: str, now_s: float, plausible_ahead: PlausibleAhead
 ) -> dict[int, Claimed]:
     """Leases webhooks to this gateway; without those that another gateway takes or took meanwhile."""
     table = webhooks.c
@@ -111,22 +112,28 @@ def claim(
         .with_for_update(skip_locked=True)
     )
     ours = {row.position: Claimed(**row._mapping) for row in db.execute(query)}
-    lease = {"lease_owner": owner, "lease_until_s": now_s + plausible_ahead.lease_s}
+    lease = {"lease_owner": gateway_id, "lease_until_s": now_s + plausible_ahead.lease_s}
     db.execute(update(webhooks).where(table.position.in_(list(ours))).values(lease))
     return ours
 
 
-def record_result(db: Connection, position: int, owner: str, values: dict[str, Any]) -> bool:
+def record_result(db: Connection, position: int, gateway_id: str, values: dict[str, Any]) -> bool:
     """Records the result of a delivery and returns the lease; False if it was no longer ours."""
-    mine = (webhooks.c.position == position, webhooks.c.lease_owner == owner, webhooks.c.state == "waiting")
+    mine = (
+        webhooks.c.position == position,
+        webhooks.c.lease_owner == gateway_id,
+        webhooks.c.state == "waiting",
+    )
     change = update(webhooks).where(*mine).values(lease_owner=None, lease_until_s=0.0, **values)
     return db.execute(change).rowcount == 1
 
 
-def postpone(db: Connection, webhook: Claimed, owner: str, values: dict[str, Any], next_s: float) -> bool:
+def postpone(
+    db: Connection, webhook: Claimed, gateway_id: str, values: dict[str, Any], next_s: float
+) -> bool:
     """Records a failed delivery and returns the lease: the webhook is due again at `next_s`, and the later
     ones of its reservation not before it. False if the lease was no longer ours."""
-    if not record_result(db, webhook.position, owner, values | {"next_attempt_s": next_s}):
+    if not record_result(db, webhook.position, gateway_id, values | {"next_attempt_s": next_s}):
         return False
     behind = (webhooks.c.reservation_id == webhook.reservation_id, webhooks.c.state == "waiting")
     later = webhooks.c.position > webhook.position
@@ -134,9 +141,9 @@ def postpone(db: Connection, webhook: Claimed, owner: str, values: dict[str, Any
     return True
 
 
-def release(db: Connection, owner: str) -> None:
+def release(db: Connection, gateway_id: str) -> None:
     """Releases the leases that a gateway of this name held in an earlier run."""
-    mine = webhooks.c.lease_owner == owner
+    mine = webhooks.c.lease_owner == gateway_id
     db.execute(update(webhooks).where(mine).values(lease_owner=None, lease_until_s=0.0))
 
 

@@ -132,9 +132,9 @@ class Hostile:
         }
 
     async def rows(self) -> dict[str, str]:
-        """The complete reservations by id, with their platforms."""
+        """The reservations whose details are known, by id, with their platforms."""
         query = select(reservations.c.reservation_id, reservations.c.platform)
-        query = query.where(reservations.c.complete.is_(True))
+        query = query.where(reservations.c.details_known.is_(True))
         found = await self.store.read(lambda db: db.execute(query).all())
         return {row.reservation_id: row.platform for row in found}
 
@@ -192,7 +192,7 @@ async def plant(store: Store, **changes: Any) -> None:
     """A row as an earlier version took it."""
     row = {
         "reservation_id": "res_planted",
-        "complete": True,
+        "details_known": True,
         "machine_id": MACHINE,
         "platform": "acme",
         "platform_order_id": "o",

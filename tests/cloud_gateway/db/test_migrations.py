@@ -111,13 +111,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def fill(db: Connection) -> None:
-    """A few thousand reservations of which some are open and a few not complete, and events."""
+    """A few thousand reservations of which some are open and a few known from events only, and events."""
     known = dict.fromkeys(("platform_order_id", "notes", "webhook_url", "drop_off_code", "pickup_code"), "")
     rows = [
         {
             **known,
             "reservation_id": f"res_{n}",
-            "complete": n % 1000 > 0,
+            "details_known": n % 1000 > 0,
             "machine_id": f"m{n % 50}",
             "platform": f"platform {n % 20}",
             "status": "RESERVATION_STATUS_PENDING" if n > 3000 else "RESERVATION_STATUS_CANCELLED",

@@ -84,7 +84,7 @@ async def test_w17_a_reservation_unknown_to_the_gateway_is_never_cancelled(
         # No platform asked for it: it stays a stub, which the events alone have made.
         store = gateway.app.state.parts.store
         stub = await store.read(lambda db: find_reservation(db, "res_foreign"))
-        assert (stub.status, stub.complete) == ("RESERVATION_STATUS_PENDING", False)
+        assert (stub.status, stub.details_known) == ("RESERVATION_STATUS_PENDING", False)
         assert cancels(peer) == [view["reservation_id"]]
 
 
