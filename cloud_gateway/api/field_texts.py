@@ -153,7 +153,7 @@ MODEL_TEXTS: dict[str, tuple[str, Any]] = {
     "UnknownReservation.cell": ("The label on the cell's door.", "A03"),
     "SearchBody.packaging": ("Only cells that fit this parcel count.", None),
     **{
-        f"PackagingBody.{side}": (f"Environment {side} in millimetres.", mm)
+        f"PackagingBody.{side}": (f"Outside {side} in millimetres.", mm)
         for side, mm in (("width", 250), ("height", 150), ("depth", 350))
     },
     **{
