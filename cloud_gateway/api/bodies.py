@@ -35,7 +35,7 @@ class EchoBody(Body):
     message: OptionalText = ""
 
 
-class EchoAnswer(Body):
+class EchoResponse(Body):
     """Response to POST /echo."""
 
     message: str
@@ -60,28 +60,28 @@ class FoundMachine(Body):
     distance_in_metres: int
 
 
-class SearchAnswer(Body):
+class SearchResponse(Body):
     """Response to POST /machines/search, nearest first."""
 
     machines: list[FoundMachine]
 
 
-class MachineAnswer(Body):
+class MachineResponse(Body):
     """Response to GET /machines/{machine_id}."""
 
     machine: Machine
 
 
-class CellAnswer(Body):
+class NamedCell(Body):
     """A cell, named by the label on its door."""
 
     description: str
 
 
-class OpenedAnswer(Body):
+class OpenedResponse(Body):
     """Response to a drop-off or pick-up: the cell that opened."""
 
-    cell: CellAnswer
+    cell: NamedCell
 
 
 class Codes(Body):
@@ -95,7 +95,7 @@ class Codes(Body):
     pickup_code_qrcode_url: str
 
 
-class ReservedAnswer(Codes):
+class ReservedResponse(Codes):
     """Response to POST /reservations."""
 
     reservation_id: str
@@ -111,19 +111,19 @@ class ListedReservation(Body):
     platform_order_id: str
     status: ReservationStatus
     created_at: str
-    cell: CellAnswer | None = None
+    cell: NamedCell | None = None
     dropped_off_at: str | None = None
     picked_up_at: str | None = None
 
 
-class ReservationAnswer(ListedReservation, Codes):
+class ReservationResponse(ListedReservation, Codes):
     """Response to GET /reservations/{reservation_id}; `machine` is absent if it never published its state."""
 
     machine: Machine | None = None
     notes: str
 
 
-class ListAnswer(Body):
+class ListResponse(Body):
     """Response to GET /reservations; `next_page_token` is empty on the last page."""
 
     reservations: list[ListedReservation]
@@ -131,18 +131,18 @@ class ListAnswer(Body):
     total_count: int
 
 
-class NothingAnswer(Body):
+class EmptyResponse(Body):
     """`{}`."""
 
 
-class AcceptedAnswer(Body):
+class AcceptedResponse(Body):
     """Response to POST …/open-door; the webhook carries the same `request_id`."""
 
     request_id: str
     accepted_at: str
 
 
-class MaintenanceAnswer(Body):
+class MaintenanceResponse(Body):
     """Response to POST /maintenances."""
 
     maintenance_ticket_id: Annotated[str, Field(strict=True, min_length=1, max_length=128)]
@@ -150,13 +150,13 @@ class MaintenanceAnswer(Body):
     status: Literal["OPEN"]
 
 
-class HealthAnswer(Body):
+class HealthResponse(Body):
     """Response to GET /healthz."""
 
     status: str
 
 
-class StatusAnswer(Body):
+class ErrorResponse(Body):
     """The API's rpcStatus."""
 
     code: int

@@ -14,7 +14,7 @@ from fastapi import Depends, Request, Security
 from fastapi.responses import Response
 from fastapi.security import APIKeyHeader
 
-from cloud_gateway.api.bodies import StatusAnswer
+from cloud_gateway.api.bodies import ErrorResponse
 from cloud_gateway.api.errors import machine_refusal_response, not_found
 from cloud_gateway.api.idempotency import (
     CommandIds,
@@ -178,7 +178,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 def error_responses(**codes: str) -> Responses:
     """Error responses for /openapi.json: `error_responses(s404="NOT_FOUND (5)")`."""
-    return {int(key[1:]): {"model": StatusAnswer, "description": text} for key, text in codes.items()}
+    return {int(key[1:]): {"model": ErrorResponse, "description": text} for key, text in codes.items()}
 
 
 COMMON_ERRORS = error_responses(

@@ -136,15 +136,15 @@ TEXTS: dict[str, tuple[str, Any]] = {
 
 MODEL_TEXTS: dict[str, tuple[str, Any]] = {
     "EchoBody.message": ("Any text.", "hello"),
-    "EchoAnswer.message": ("The text of the request.", "hello"),
-    "HealthAnswer.status": ("`ok`, or what is wrong.", "ok"),
+    "EchoResponse.message": ("The text of the request.", "hello"),
+    "HealthResponse.status": ("`ok`, or what is wrong.", "ok"),
     "MaintenanceBody.description": ("What is wrong, for the technician.", "the door sticks"),
     "MaintenanceBody.cell_id": (
         "The cell, by its id or the label on its door; needed where the cell is to be blocked.",
         "cell_a03",
     ),
     "MaintenanceBody.machine_id": ("The machine; needed where no cell is named.", "machine_123"),
-    "MaintenanceAnswer.status": ("A new ticket is open.", "OPEN"),
+    "MaintenanceResponse.status": ("A new ticket is open.", "OPEN"),
     "TicketView.description": ("What is wrong.", "the door sticks"),
     "TicketView.status": ("`OPEN` while work remains, then `CLOSED`.", "OPEN"),
     "TicketView.cell": ("The label on the cell's door; absent for the whole machine.", "A03"),
@@ -158,7 +158,7 @@ MODEL_TEXTS: dict[str, tuple[str, Any]] = {
     },
     **{
         f"{model}.status": ("The reservation's status.", "RESERVATION_STATUS_DROPPED_OFF")
-        for model in ("ListedReservation", "ReservationAnswer", "NotedReservation", "UnknownReservation")
+        for model in ("ListedReservation", "ReservationResponse", "NotedReservation", "UnknownReservation")
     },
     "CellDetail.status": ("The use of the cell.", "IDLE"),
 }

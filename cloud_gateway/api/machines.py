@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from cloud_gateway.api.bodies import (
-    EchoAnswer,
     EchoBody,
+    EchoResponse,
     FoundMachine,
-    MachineAnswer,
-    MaintenanceAnswer,
-    SearchAnswer,
+    MachineResponse,
+    MaintenanceResponse,
     SearchBody,
+    SearchResponse,
     read_body,
     read_json,
 )
@@ -45,14 +45,14 @@ from edge_agent.protocol.api import Body, CellDetail, Machine, MaintenanceBody
 router = APIRouter(prefix=PREFIX, responses=COMMON_ERRORS)
 
 
-@router.post("/echo", response_model=EchoAnswer)
-async def echo(request: Request, caller: Caller) -> EchoAnswer:
+@router.post("/echo", response_model=EchoResponse)
+async def echo(request: Request, caller: Caller) -> EchoResponse:
     """Tests connectivity and the key; answered by the gateway itself."""
-    return EchoAnswer(message=read_body(EchoBody, await read_json(request)).message)
+    return EchoResponse(message=read_body(EchoBody, await read_json(request)).message)
 
 
-@router.post("/machines/search", response_model=SearchAnswer, response_model_exclude_none=True)
-async def search_machines(request: Request, caller: Caller, parts: WithParts) -> SearchAnswer:
+@router.post("/machines/search", response_model=SearchResponse, response_model_exclude_none=True)
+async def search_machines(request: Request, caller: Caller, parts: WithParts) -> SearchResponse:
     """Finds machines by place and need, nearest first."""
     body = read_body(SearchBody, await read_json(request))
     parcel = None if body.packaging is None else body.packaging.to_model()
@@ -63,7 +63,7 @@ async def search_machines(request: Request, caller: Caller, parts: WithParts) ->
         if distance <= body.radius and suits(machine, parcel, only_available=body.only_available_lockers):
             found.append((distance, machine))
     found.sort(key=lambda item: (item[0], item[1].machine_id))
-    return SearchAnswer(
+    return SearchResponse(
         machines=[
             FoundMachine(machine=machine, distance_in_metres=round(distance))
             for distance, machine in found[: body.limit]
@@ -73,16 +73,16 @@ async def search_machines(request: Request, caller: Caller, parts: WithParts) ->
 
 @router.get(
     "/machines/{machine_id}",
-    response_model=MachineAnswer,
+    response_model=MachineResponse,
     response_model_exclude_none=True,
     responses=NOT_FOUND_ERRORS,
 )
-async def get_machine(machine_id: str, caller: Caller, parts: WithParts) -> MachineAnswer:
+async def get_machine(machine_id: str, caller: Caller, parts: WithParts) -> MachineResponse:
     """Returns one machine with its last published state."""
-    return MachineAnswer(machine=await machine_now(parts, machine_id))
+    return MachineResponse(machine=await machine_now(parts, machine_id))
 
 
-@router.post("/maintenances", response_model=MaintenanceAnswer, responses=COMMAND_ERRORS)
+@router.post("/maintenances", response_model=MaintenanceResponse, responses=COMMAND_ERRORS)
 async def request_maintenance(request: Request, caller: Caller, parts: WithParts) -> Response:
     """Reports that a cell or a machine needs maintenance; the machine opens the ticket. Where `machine_id` is
     given, `cell_id` may also be the label on the door."""
@@ -156,16 +156,16 @@ def _labelled(machine: Machine, label: str | None) -> CellDetail | None:
     return next((cell for cell in machine.all_cells if cell.description.casefold() == wanted), None)
 
 
-def _ticket_answer(reply: Reply) -> MaintenanceAnswer:
+def _ticket_answer(reply: Reply) -> MaintenanceResponse:
     try:
-        answer = MaintenanceAnswer.model_validate(reply.result)
+        answer = MaintenanceResponse.model_validate(reply.result)
         moment_s(answer.created_at)
     except ValueError:
         raise reply_does_not_fit() from None
     return answer
 
 
-def _ticket(body: MaintenanceBody, subject: _Subject, answer: MaintenanceAnswer) -> Ticket:
+def _ticket(body: MaintenanceBody, subject: _Subject, answer: MaintenanceResponse) -> Ticket:
     return Ticket(
         ticket_id=answer.maintenance_ticket_id,
         machine_id=subject.machine_id,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from cloud_gateway.api import reference_page
-from cloud_gateway.api.bodies import HealthAnswer
+from cloud_gateway.api.bodies import HealthResponse
 from cloud_gateway.api.common import NOT_FOUND_ERRORS, WithParts, address_of, error_responses
 from cloud_gateway.api.errors import not_built, not_found
 from cloud_gateway.api.images import TEXT_MAX
@@ -39,8 +39,8 @@ async def qr_image(text: str, request: Request, parts: WithParts) -> Response:
 
 @router.get(
     "/healthz",
-    response_model=HealthAnswer,
-    responses={503: {"model": HealthAnswer, "description": "the broker is not connected"}},
+    response_model=HealthResponse,
+    responses={503: {"model": HealthResponse, "description": "the broker is not connected"}},
 )
 async def health(parts: WithParts) -> JSONResponse:
     """200 while the broker is connected, else 503."""

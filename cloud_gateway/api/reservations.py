@@ -10,14 +10,14 @@ from fastapi.responses import Response
 
 from cloud_gateway.api.bodies import (
     DIGITS,
-    AcceptedAnswer,
-    CellAnswer,
-    ListAnswer,
+    AcceptedResponse,
+    EmptyResponse,
     ListedReservation,
-    NothingAnswer,
-    OpenedAnswer,
-    ReservationAnswer,
-    ReservedAnswer,
+    ListResponse,
+    NamedCell,
+    OpenedResponse,
+    ReservationResponse,
+    ReservedResponse,
     read_body,
     read_json,
 )
@@ -52,7 +52,7 @@ INT64_MAX = 2**63 - 1
 router = APIRouter(prefix=PREFIX, responses=COMMON_ERRORS)
 
 
-@router.post("/reservations", response_model=ReservedAnswer, responses=COMMAND_ERRORS)
+@router.post("/reservations", response_model=ReservedResponse, responses=COMMAND_ERRORS)
 async def reserve(request: Request, caller: Caller, parts: WithParts) -> Response:
     """Reserves a cell; the machine chooses it and makes the codes."""
     document = await read_json(request)
@@ -71,7 +71,7 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
         row = await parts.store.reservation(command_ids.reservation_id)
         if row is None:
             raise Refusal(Code.INTERNAL, "the reservation was not stored")
-        return ReservedAnswer(
+        return ReservedResponse(
             reservation_id=row.reservation_id,
             machine_id=row.machine_id,
             machine=await machine_now(parts, row.machine_id),
@@ -84,7 +84,7 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
 
 @router.get(
     "/reservations",
-    response_model=ListAnswer,
+    response_model=ListResponse,
     response_model_exclude_none=True,
 )
 async def list_reservations(
@@ -93,7 +93,7 @@ async def list_reservations(
     page_size: Annotated[int, Query(ge=1, le=1000), DIGITS] = 100,
     page_token: Annotated[str, Query()] = "",
     created_after: Annotated[int | None, Query(ge=-INT64_MAX, le=INT64_MAX), DIGITS] = None,
-) -> ListAnswer:
+) -> ListResponse:
     """The platform's ongoing reservations, oldest first; `created_after` in Unix seconds, exclusive."""
     rows, total = await parts.store.ongoing(
         caller.name,
@@ -105,44 +105,48 @@ async def list_reservations(
     page = rows[:page_size]
     token = token_after(page[-1]) if len(rows) > page_size else ""
     listed = [ListedReservation(**_common(row)) for row in page]
-    return ListAnswer(reservations=listed, next_page_token=token, total_count=total)
+    return ListResponse(reservations=listed, next_page_token=token, total_count=total)
 
 
 @router.get(
     "/reservations/{reservation_id}",
-    response_model=ReservationAnswer,
+    response_model=ReservationResponse,
     response_model_exclude_none=True,
     responses=NOT_FOUND_ERRORS,
 )
-async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts) -> ReservationAnswer:
+async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts) -> ReservationResponse:
     """One reservation, from the projection; it works while the machine is offline, too."""
     row = await _reservation_of(parts, caller, reservation_id)
     stored = await parts.store.machine(row.machine_id)
     machine = None if stored is None else as_now(parts, stored)
-    return ReservationAnswer(machine=machine, notes=row.notes, **_common(row), **_codes(parts, row))
+    return ReservationResponse(machine=machine, notes=row.notes, **_common(row), **_codes(parts, row))
 
 
-@router.post("/reservations/{reservation_id}/dropoffs", response_model=OpenedAnswer, responses=COMMAND_ERRORS)
+@router.post(
+    "/reservations/{reservation_id}/dropoffs", response_model=OpenedResponse, responses=COMMAND_ERRORS
+)
 async def drop_off(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Opens the cell for the courier; responds when the door is open or has failed to open. The status
     becomes DROPPED_OFF later, when the door has been closed again."""
     return await _open(request, caller, parts, reservation_id, "dropoff")
 
 
-@router.post("/reservations/{reservation_id}/pickups", response_model=OpenedAnswer, responses=COMMAND_ERRORS)
+@router.post(
+    "/reservations/{reservation_id}/pickups", response_model=OpenedResponse, responses=COMMAND_ERRORS
+)
 async def pick_up(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Opens the cell for the customer; responds when the door is open or has failed to open."""
     return await _open(request, caller, parts, reservation_id, "pickup")
 
 
-@router.post("/reservations/{reservation_id}/deletes", response_model=NothingAnswer, responses=COMMAND_ERRORS)
+@router.post("/reservations/{reservation_id}/deletes", response_model=EmptyResponse, responses=COMMAND_ERRORS)
 async def cancel(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Cancels a reservation before a parcel was dropped off."""
     return await _end_reservation(request, caller, parts, reservation_id, "cancel")
 
 
 @router.post(
-    "/reservations/{reservation_id}/abandons", response_model=NothingAnswer, responses=COMMAND_ERRORS
+    "/reservations/{reservation_id}/abandons", response_model=EmptyResponse, responses=COMMAND_ERRORS
 )
 async def abandon(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Marks a dropped off parcel as abandoned; the cell awaits clean-up."""
@@ -150,7 +154,7 @@ async def abandon(reservation_id: str, request: Request, caller: Caller, parts: 
 
 
 @router.post(
-    "/reservations/{reservation_id}/open-door", response_model=AcceptedAnswer, responses=COMMAND_ERRORS
+    "/reservations/{reservation_id}/open-door", response_model=AcceptedResponse, responses=COMMAND_ERRORS
 )
 async def open_door(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Opens the cell for support; responds when the machine has accepted it; a webhook reports the
@@ -168,7 +172,7 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
             moment_s(accepted_at if isinstance(accepted_at, str) else "")
         except ValueError:
             raise reply_does_not_fit() from None
-        return AcceptedAnswer(request_id=request.state.x_request_id, accepted_at=str(accepted_at))
+        return AcceptedResponse(request_id=request.state.x_request_id, accepted_at=str(accepted_at))
 
     return await call.run_once(act)
 
@@ -212,7 +216,7 @@ async def _end_reservation(
 
     async def act(command_ids: CommandIds) -> Body:
         await call.send_command(row.machine_id, name, {"reservation_id": reservation_id}, command_ids)
-        return NothingAnswer()
+        return EmptyResponse()
 
     return await call.run_once(act)
 
@@ -228,7 +232,7 @@ async def _open(request: Request, caller: Platform, parts: Parts, reservation_id
         cell = reply.result.get("cell")
         if not isinstance(cell, dict) or not isinstance(cell.get("description"), str):
             raise reply_does_not_fit()
-        return OpenedAnswer(cell=CellAnswer(description=cell["description"]))
+        return OpenedResponse(cell=NamedCell(description=cell["description"]))
 
     return await call.run_once(act)
 
@@ -263,7 +267,7 @@ def _common(row: ReservationRow) -> dict[str, Any]:
         "platform_order_id": row.platform_order_id,
         "status": row.status,
         "created_at": shown_date(row.created_s),
-        "cell": None if row.cell_label is None else CellAnswer(description=row.cell_label),
+        "cell": None if row.cell_label is None else NamedCell(description=row.cell_label),
         "dropped_off_at": None if row.dropped_off_s is None else shown_date(row.dropped_off_s),
         "picked_up_at": None if row.picked_up_s is None else shown_date(row.picked_up_s),
     }

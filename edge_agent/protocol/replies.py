@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edge_agent.protocol.api import Body, CellReference, Machine, ReservationView
 from edge_agent.protocol.events import HistoryState
-from edge_agent.protocol.sync import SyncAnswer
+from edge_agent.protocol.sync import SyncReply
 
 
 class EchoResult(Body):
@@ -94,7 +94,7 @@ RESULTS: dict[str, type[Body]] = {
     "get-machine": MachineResult,
     "get-reservation": OneReservationResult,
     "list-reservations": ReservationsResult,
-    "sync": SyncAnswer,
+    "sync": SyncReply,
     "restore": RestoreResult,
 }
 """The `result` of each command."""

@@ -36,7 +36,7 @@ class Digest(Body):
     """The start that published it, as in `state/online`."""
 
 
-class SyncAnswer(Body):
+class SyncReply(Body):
     """Result of `sync`: events from `from_sequence` on, oldest first, at most `SYNC_PAGE`.
 
     Events older than `oldest_sequence` are no longer available. `reservations` is on the last page only: the

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.journal.store import JournalStore
-from edge_agent.protocol.sync import SYNC_PAGE, Digest, SyncAnswer
+from edge_agent.protocol.sync import SYNC_PAGE, Digest, SyncReply
 from tests.support.site import Site, at_site
 
 DIGEST = "locker/v1/machine_123/state/digest"
 
 
-async def page(site: Site, from_sequence: int) -> SyncAnswer:
+async def page(site: Site, from_sequence: int) -> SyncReply:
     body = {"request_id": f"sync-{from_sequence}-{len(site.plant.broker.replies)}"}
     reply = await site.plant.broker.call("sync", body | {"from_sequence": from_sequence})
-    return SyncAnswer.model_validate(reply["result"])
+    return SyncReply.model_validate(reply["result"])
 
 
 async def everything(site: Site, from_sequence: int) -> tuple[list[dict[str, Any]], list[str]]:

@@ -97,7 +97,9 @@ async def test_openapi_describes_every_route_with_its_responses_and_bodies(
         for status, answer in operation["responses"].items():
             assert "X-Request-ID" in answer["headers"]
             if int(status) >= 400 and place != ("get", "/healthz"):
-                described_as = {"application/json": {"schema": {"$ref": "#/components/schemas/StatusAnswer"}}}
+                described_as = {
+                    "application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}
+                }
                 assert answer["content"] == described_as, (place, status)
     for place, statuses in PAGES.items():
         assert set(operations[place]["responses"]) == statuses, place
