@@ -28,8 +28,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from cloud_gateway.signer import Signer
 from cloud_gateway.webhook_signature import key_of
 from edge_agent.errors import ConfigError, Finding, LinkRefused
-from edge_agent.protocol.api import WebhookUrl, field_path
+from edge_agent.protocol.api import WebhookUrl
 from edge_agent.protocol.broker import BrokerSection, FileName
+from edge_agent.validation_findings import findings_of
 
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=128)]
@@ -224,10 +225,7 @@ def load(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        raise ConfigError(
-            [Finding(field_path(item["loc"]), item["msg"].removeprefix("Value error, ")) for item in found]
-        ) from None
+        raise ConfigError(findings_of(error, data)) from None
     url = settings.database_url or f"sqlite:///{path.resolve().parent / 'gateway.db'}"
     # The store is synchronous; a URL for the asynchronous driver names the same file.
     url = url.replace("sqlite+aiosqlite:", "sqlite:", 1)

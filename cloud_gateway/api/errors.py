@@ -13,7 +13,8 @@ from starlette.routing import Route
 from cloud_gateway.machines.commands import MachineRefusal
 from cloud_gateway.rate_limits import RateLimits, TooMany
 from edge_agent.errors import Code, FieldViolation, Refusal
-from edge_agent.protocol.api import field_path, rpc_status
+from edge_agent.protocol.api import rpc_status
+from edge_agent.validation_findings import field_path
 
 HTTP_STATUS: dict[int, int] = {
     Code.INVALID_ARGUMENT: 400,

@@ -14,7 +14,7 @@ from edge_agent.config.sections import Settings
 from edge_agent.config.wiring import wiring_findings
 from edge_agent.drivers.profiles import load_profile
 from edge_agent.errors import ConfigError, Finding
-from edge_agent.protocol.api import field_path
+from edge_agent.validation_findings import findings_of
 
 SHIPPED_PROFILES = (
     Path(__file__).resolve().parents[2] / "config" / "devices",
@@ -38,7 +38,7 @@ def load_settings(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_findings(error)) from None
+        raise ConfigError(findings_of(error, document)) from None
     folder = path.parent.resolve()
     # Raised separately: an environment without credentials is no fault of the file.
     settings = settings.at(folder, os.environ)
@@ -49,15 +49,6 @@ def load_settings(path: Path) -> Settings:
     if findings:
         raise ConfigError(findings)
     return settings
-
-
-def _findings(error: ValidationError) -> list[Finding]:
-    findings = []
-    for item in error.errors(include_url=False):
-        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
-        location = tuple(part for part in item["loc"] if part != "[key]")
-        findings.append(Finding(field_path(location), message))
-    return findings
 
 
 def shipped_profiles() -> list[Path]:

@@ -104,7 +104,9 @@ class ScaleCapability(ProfilePart):
         size = size_of(self.mass_format)
         inside = self.status_offset + 1 if self.has_status and self.status_address is None else 0
         if max(self.mass_offset + size, inside) > self.count:
-            raise ValueError("mass_offset and status_offset must lie inside the block of count registers")
+            raise ValueError(
+                f"mass_offset and status_offset must lie inside the block of count registers, {self.count}"
+            )
         if self.status_function is not None and self.status_address is None:
             raise ValueError("status_function is for a status at status_address")
         if not self.mass_signed and (self.negative_bit is None or self.mass_format == "float32"):

@@ -36,9 +36,10 @@ class ChannelWrite(ProfilePart):
         if (self.function == 16) is (self.value is not None) or (self.function == 16) is not bool(
             self.values
         ):
-            raise ValueError("functions 5, 6 and 15 need value, function 16 needs values")
+            needed = "values" if self.function == 16 else "value"
+            raise ValueError(f"function {self.function} needs {needed}, alone")
         if self.function == 15 and self.value not in (0, 1):
-            raise ValueError("function 15 writes one coil: value must be 0 or 1")
+            raise ValueError(f"function 15 writes one coil: value must be 0 or 1, not {self.value}")
         return self
 
     def request(self, channel: int) -> Write | WriteCoils | WriteRegisters:
@@ -67,7 +68,8 @@ class ConstantWrite(ProfilePart):
     def _value_there(self) -> ConstantWrite:
         several = self.function in (15, 16)
         if several is (self.value is not None) or several is not bool(self.values):
-            raise ValueError("functions 5 and 6 need value, functions 15 and 16 need values")
+            needed = "values" if several else "value"
+            raise ValueError(f"function {self.function} needs {needed}, alone")
         if self.function == 15 and not set(self.values) <= {0, 1}:
             raise ValueError("function 15 writes coils: each of values must be 0 or 1")
         return self

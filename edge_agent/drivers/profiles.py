@@ -28,6 +28,7 @@ from edge_agent.drivers.profile_writes import TimedPulse as TimedPulse
 from edge_agent.drivers.profile_writes import addresses_of
 from edge_agent.drivers.requests import Write, WriteCoils, WriteRegisters
 from edge_agent.errors import ConfigError, Finding
+from edge_agent.validation_findings import findings_of
 
 Protocol = Literal["modbus", "8a", "kerong-cu12", "kerong-cu16", "kerong-cu48", "wkly"]
 
@@ -147,9 +148,11 @@ class DoorsCapability(ProfilePart):
     @model_validator(mode="after")
     def _form_known(self) -> DoorsCapability:
         if (self.function in (3, 4)) is (self.registers is None):
-            raise ValueError("registers is for functions 3 and 4, and needed there")
+            if self.registers is None:
+                raise ValueError(f"function {self.function} needs registers, as it reads no bits")
+            raise ValueError(f"function {self.function} reads bits: registers is for functions 3 and 4")
         if self.first_bit and self.registers != "mask":
-            raise ValueError('first_bit is for registers = "mask"')
+            raise ValueError(f'first_bit = {self.first_bit} is for registers = "mask"')
         return self
 
     @property
@@ -325,7 +328,8 @@ class Profile(ProfilePart):
             raise ValueError("doors.function is for Modbus boards, and needed there")
         most = MOST_CHANNELS.get(self.bus.protocol, 64)
         if max(self.channels("lock"), self.channels("doors")) > most:
-            raise ValueError(f"a board that uses {self.bus.protocol} has {most} channels at most")
+            many = max(self.channels("lock"), self.channels("doors"))
+            raise ValueError(f"a board that uses {self.bus.protocol} has {most} channels at most, not {many}")
         if framed and (
             self.relays or self.signal or self.scale or self.temperature or self.checks or self.signs
         ):
@@ -363,9 +367,5 @@ def load_profile(path: Path) -> Profile:
     try:
         return Profile.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(
-            [
-                Finding(f"{path.name}: " + ".".join(str(p) for p in item["loc"]), item["msg"])
-                for item in error.errors(include_url=False)
-            ]
-        ) from None
+        findings = findings_of(error, document)
+        raise ConfigError([Finding(f"{path.name}: {one.path}", one.message) for one in findings]) from None

@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import CellStatus, Occupancy, Packaging, ReservationStatus, Severity
+from edge_agent.validation_findings import field_path
 
 TEXT_MAX = 1024
 
@@ -226,14 +227,6 @@ class ReservationView(Body):
 def rfc3339(wall_s: float) -> str:
     """A Unix time in the API's format: `2025-06-13T10:30:00Z`, whole seconds, UTC."""
     return datetime.fromtimestamp(int(wall_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def field_path(location: tuple[int | str, ...]) -> str:
-    """The location of a validation error as a path: `packaging.width`, `cells[3].label`."""
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path
 
 
 def refusal_from(error: ValidationError) -> Refusal:

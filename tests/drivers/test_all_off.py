@@ -76,9 +76,9 @@ def test_every_output_is_off_after_one_write(all_off: dict[str, Any], request_: 
 @pytest.mark.parametrize(
     ("document", "why"),
     [
-        ({"function": 5, "address": 0, "values": [0]}, "functions 5 and 6 need value"),
-        ({"function": 15, "address": 0, "value": 0}, "functions 15 and 16 need values"),
-        ({"function": 16, "address": 0}, "functions 15 and 16 need values"),
+        ({"function": 5, "address": 0, "values": [0]}, "function 5 needs value, alone"),
+        ({"function": 15, "address": 0, "value": 0}, "function 15 needs values, alone"),
+        ({"function": 16, "address": 0}, "function 16 needs values, alone"),
         ({"function": 15, "address": 0, "values": [0, 0xFF00]}, "each of values must be 0 or 1"),
         ({"function": 16, "address": 0, "values": [0] * 124}, "at most 123"),
     ],

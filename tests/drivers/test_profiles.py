@@ -232,8 +232,8 @@ def test_a_profile_has_no_channel_that_its_protocol_would_take_for_another_board
     ("write", "wrong"),
     [
         ({"function": 15, "address": 0, "value": 2}, "value must be 0 or 1"),
-        ({"function": 15, "address": 0, "values": [1]}, "need value"),
-        ({"function": 6, "address": 0}, "need value"),
+        ({"function": 15, "address": 0, "values": [1]}, "function 15 needs value, alone"),
+        ({"function": 6, "address": 0}, "function 6 needs value, alone"),
         ({"function": 16, "address": 0, "value": 1}, "function 16 needs values"),
     ],
 )

@@ -80,7 +80,7 @@ def test_f4_contacts_are_read_from_bits_and_registers(
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ({"function": 3}, "registers is for functions 3 and 4"),
+        ({"function": 3}, "function 3 needs registers"),
         ({"function": 2, "registers": "each"}, "registers is for functions 3 and 4"),
         ({"function": 3, "registers": "each", "first_bit": 2}, "first_bit"),
         ({"function": 5}, "function"),
