@@ -21,6 +21,7 @@ from tools.measure.figures import Figure, as_json, render
 from tools.measure.latency import commands, rest
 from tools.measure.noise import noise
 from tools.measure.rig import MeasureFault, Run
+from tools.measure.screens import screens
 from tools.measure.silence import silence
 
 BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
     "disk": disk,
     "backlog": backlog,
     "attacks": attacks,
+    "screens": screens,
 }
 
 

@@ -93,10 +93,14 @@ class Http:
 class Rig:
     """Processes with a folder and ports of their own."""
 
-    def __init__(self, folder: Path, baud: int | None, config: Path) -> None:
+    def __init__(self, folder: Path, baud: int | None, config: Path, *, screen: bool = False) -> None:
+        """`screen`: the daemon serves the kiosk's screen."""
         api_port, sim_port, mqtt_port = free_port(), free_port(), free_port()
+        screen_port = free_port() if screen else None
         self.folder = folder
-        self.files = BenchSettings(api_port, sim_port, mqtt_port, API_KEY, folder, config, baud)
+        self.files = BenchSettings(api_port, sim_port, mqtt_port, API_KEY, folder, config, baud, screen_port)
+        self.wall_url = f"http://{HOST}:{api_port}/"
+        self.screen_url = f"http://{HOST}:{screen_port}/"
         self.machine_id = write_files(self.files)
         self.settings: Settings = load_settings(self.files.machine_file)
         self.mqtt_port = mqtt_port
@@ -235,11 +239,11 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig_of(run: Run, baud: int | None = None, config: Path = DEMO) -> Iterator[Rig]:
+def rig_of(run: Run, baud: int | None = None, config: Path = DEMO, *, screen: bool = False) -> Iterator[Rig]:
     """An empty rig for the length of a `with`; everything is removed afterwards."""
     parent = None if run.folder is None else str(run.folder)
     with tempfile.TemporaryDirectory(prefix="measure-", dir=parent) as folder:
-        rig = Rig(Path(folder), baud, config)
+        rig = Rig(Path(folder), baud, config, screen=screen)
         try:
             yield rig
         finally:
