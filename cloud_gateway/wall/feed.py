@@ -29,6 +29,8 @@ KEPT = 200
 """Events and webhooks that a page gets when it connects."""
 PAYLOAD_MAX = 1_000_000
 MACHINES_MAX = 1_000
+READ_AGAIN_S = 1.0
+"""The pause after the projection could not be read."""
 BEAT_S = 15.0
 """An idle stream carries a comment this often, so that both sides notice a broken connection."""
 TELEMETRY = f"{ROOT}/+/telemetry"
@@ -111,6 +113,8 @@ class WallFeed:
                 rows = await self._store.read(_ongoing)
             except Exception as error:
                 log().error("wall_failed", **error_fields(error))
+                await asyncio.sleep(READ_AGAIN_S)
+                self._changed.set()
                 continue
             self._publish("reservations", rows=rows)
 

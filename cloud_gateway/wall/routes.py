@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from cloud_gateway.api.errors import not_found
 from cloud_gateway.wall.feed import WallFeed
 
-TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+TYPES = {"css": "text/css", "js": "text/javascript", "json": "application/json"}
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,7 +28,7 @@ async def wall(request: Request) -> HTMLResponse:
         "key": platforms[section.platform].api_key.get_secret_value(),
         "public_url": settings.public_url,
     }
-    page = _file("wall.html").replace("{{settings}}", escape(json.dumps(given), quote=True))
+    page = _file("static", "wall.html").replace("{{settings}}", escape(json.dumps(given), quote=True))
     return HTMLResponse(page, headers=_headers(section.simulator_url))
 
 
@@ -43,12 +43,21 @@ async def stream(request: Request) -> StreamingResponse:
 @router.get("/wall/{name}")
 async def file(name: str) -> Response:
     """A file of the page."""
+    return _response("static", name)
+
+
+@router.get("/wall/messages/{name}")
+async def messages(name: str) -> Response:
+    """The page's texts in one language; their keys are the English texts."""
+    return _response("messages", name)
+
+
+def _response(folder: str, name: str) -> Response:
     media_type = TYPES.get(name.rpartition(".")[2])
-    if media_type is None or name not in _names():
+    if media_type is None or name not in _names(folder):
         raise not_found("file")
-    return Response(
-        _file(name), media_type=media_type, headers={"Cache-Control": "no-cache", **_headers(None)}
-    )
+    headers = {"Cache-Control": "no-cache", **_headers(None)}
+    return Response(_file(folder, name), media_type=media_type, headers=headers)
 
 
 def _headers(simulator_url: str | None) -> dict[str, str]:
@@ -71,11 +80,11 @@ def _headers(simulator_url: str | None) -> dict[str, str]:
 
 
 @cache
-def _names() -> frozenset[str]:
-    folder = resources.files("cloud_gateway.wall").joinpath("static")
-    return frozenset(entry.name for entry in folder.iterdir() if entry.name != "wall.html")
+def _names(folder: str) -> frozenset[str]:
+    files = resources.files("cloud_gateway.wall").joinpath(folder).iterdir()
+    return frozenset(entry.name for entry in files if entry.name != "wall.html")
 
 
 @cache
-def _file(name: str) -> str:
-    return resources.files("cloud_gateway.wall").joinpath("static", name).read_text(encoding="utf-8")
+def _file(folder: str, name: str) -> str:
+    return resources.files("cloud_gateway.wall").joinpath(folder, name).read_text(encoding="utf-8")

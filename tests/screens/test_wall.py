@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from cloud_gateway.wall import feed
 from tests.support.bench import Bench, running_bench, wait_for
 from tests.support.screens.browser import Watched
+from tools.measure.page_load import MACHINES, publishing_machines
 
 pytestmark = pytest.mark.long
+MESSAGES = Path(feed.__file__).parent / "messages"
 SLOW_MS = 30_000
 
 
@@ -46,12 +51,17 @@ def panel(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
-def reserved(page: Page, order: str) -> str:
+def english(text: str) -> str:
+    """The texts of the code, which are English."""
+    return text
+
+
+def reserved(page: Page, order: str, say: Callable[[str], str] = english) -> str:
     """Reserves by the form; returns the label of the chosen cell."""
-    panel(page, "Platform")
-    page.get_by_label("Order").fill(order)
-    page.get_by_label("Pick-up grace, s").fill("1")
-    press(page, "Reserve")
+    panel(page, say("Platform"))
+    page.get_by_label(say("Order"), exact=True).fill(order)
+    page.get_by_label(say("Pick-up grace, s")).fill("1")
+    press(page, say("Reserve"))
     chosen = page.locator(".cell.chosen")
     expect(chosen).to_contain_text(order)
     label = chosen.get_attribute("data-label")
@@ -59,30 +69,58 @@ def reserved(page: Page, order: str) -> str:
     return label
 
 
-def test_a_whole_life_by_clicks(bench: Bench, wall: Watched) -> None:
-    page = wall.page
-    label = reserved(page, "by clicks")
-    press(page, "Drop off")
+@pytest.mark.parametrize("language", ["en", "de", "ar"])
+def test_a_whole_life_by_clicks(bench: Bench, wall: Watched, language: str) -> None:
+    page, say = wall.page, english
+    if language != "en":
+        words = json.loads((MESSAGES / f"{language}.json").read_text(encoding="utf-8"))
+        say = words.__getitem__
+        page.get_by_label("Language").select_option(language)
+        expect(page.locator("h1")).to_have_text(say("Locker wall"))
+        expect(page.locator(".cell")).to_have_count(24)
+    label = reserved(page, "by clicks", say)
+    press(page, say("Drop off"))
     sign(page, label, "open")
     expect(page.locator("#panel-platform pre").first).to_contain_text("curl -X POST")
-    panel(page, "Person")
-    page.get_by_label("Parcel, grams").first.fill("700")
-    press(page, "Put a parcel in")
-    press(page, "Close the door")
+    panel(page, say("Person"))
+    page.get_by_label(say("Parcel, grams")).first.fill("700")
+    press(page, say("Put a parcel in"))
+    press(page, say("Close the door"))
     sign(page, label, "closed")
-    expect(cell(page, label)).to_contain_text("parcel inside: by clicks")
-    panel(page, "Platform")
-    press(page, "Pick up")
+    expect(cell(page, label)).to_contain_text(f"{say('parcel inside')}: by clicks")
+    panel(page, say("Platform"))
+    press(page, say("Pick up"))
     sign(page, label, "open")
-    panel(page, "Person")
-    press(page, "Take all out")
-    press(page, "Close the door")
-    expect(cell(page, label)).to_contain_text("free", timeout=SLOW_MS)
+    panel(page, say("Person"))
+    press(page, say("Take all out"))
+    press(page, say("Close the door"))
+    expect(cell(page, label)).to_contain_text(say("free"), timeout=SLOW_MS)
     lines = page.locator("#log-lines")
     for name in ("RESERVATION_CREATED", "DROPOFF", "PICKUP", "RESERVATION_COMPLETED"):
         expect(lines).to_contain_text(f"machine_123: {name}")
-    expect(lines).to_contain_text("webhook DROPOFF")
+    expect(lines).to_contain_text(f"{say('webhook')} DROPOFF")
     expect(lines).to_contain_text(re.compile("req_[0-9a-f]+ res_"))
+    assert wall.faults() == []
+    assert wall.errors == []
+
+
+def test_several_machines_are_shown_one_at_a_time(bench: Bench, wall: Watched) -> None:
+    page = wall.page
+    with publishing_machines(bench.ports["BENCH_MQTT_PORT"], cells=64) as publish:
+        tabs = page.locator("#machines [role=tab]")
+        expect(tabs).to_have_count(MACHINES + 1, timeout=SLOW_MS)
+        expect(page.locator(".cell")).to_have_count(24)
+        page.get_by_role("tab", name="machine_07").click()
+        expect(page.locator(".cell")).to_have_count(64)
+        for number in range(20):
+            publish(number)
+        expect(page.locator(".cell[data-sign=open]").first).to_be_visible(timeout=SLOW_MS)
+        panel(page, "Person")
+        expect(page.locator("#panel-person")).to_contain_text("not simulated here")
+        expect(page.get_by_role("button", name="Close the door")).to_be_disabled()
+        assert wall.faults() == []
+        page.get_by_role("tab", name="machine_123").click()
+        expect(page.locator(".cell")).to_have_count(24)
     assert wall.errors == []
 
 

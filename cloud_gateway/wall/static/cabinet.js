@@ -2,28 +2,30 @@
 
 import { make, setText, byId } from "./elements.js";
 import { reservationOf, simulated, state } from "./store.js";
+import { t } from "./words.js";
 
 export const SIGNS = [
-  ["closed", "the door is closed"],
-  ["unlocking", "the lock is energised"],
-  ["open", "the door is open"],
-  ["ajar", "open for too long (DOOR_AJAR)"],
-  ["in doubt", "the door contact is not believed"],
-  ["jammed", "the lock did not move (LOCK_JAMMED)"],
-  ["wrong door", "another door moved (WRONG_DOOR)"],
-  ["forced", "opened without a pulse (DOOR_FORCED)"],
-  ["blocked", "taken out of use by a person"],
-  ["unknown", "the board of the door does not answer"],
+  ["closed", t("closed"), t("the door is closed")],
+  ["unlocking", t("unlocking"), t("the lock is energised")],
+  ["open", t("open"), t("the door is open")],
+  ["ajar", t("ajar"), t("open for too long (DOOR_AJAR)")],
+  ["in doubt", t("in doubt"), t("the door contact is not believed")],
+  ["jammed", t("jammed"), t("the lock did not move (LOCK_JAMMED)")],
+  ["wrong door", t("wrong door"), t("another door moved (WRONG_DOOR)")],
+  ["forced", t("forced"), t("opened without a pulse (DOOR_FORCED)")],
+  ["blocked", t("blocked"), t("taken out of use by a person")],
+  ["unknown", t("unknown"), t("the board of the door does not answer")],
 ];
+const SIGN_NAMES = Object.fromEntries(SIGNS.map(([sign, name]) => [sign, name]));
 
 const TONES = { closed: "good", unlocking: "busy", open: "busy", ajar: "warn", "in doubt": "bad", unknown: "warn" };
 const USES = {
-  IDLE: "free",
-  RESERVED: "reserved",
-  OCCUPIED: "parcel inside",
-  IN_GRACE: "picked up",
-  AWAITING_CLEANUP: "awaits clean-up",
-  AWAITING_INSPECTION: "awaits inspection",
+  IDLE: t("free"),
+  RESERVED: t("reserved"),
+  OCCUPIED: t("parcel inside"),
+  IN_GRACE: t("picked up"),
+  AWAITING_CLEANUP: t("awaits clean-up"),
+  AWAITING_INSPECTION: t("awaits inspection"),
 };
 
 const drawn = new Map(); // label -> parts of its element
@@ -63,7 +65,7 @@ function build(cells, onCell) {
   const columns = new Map();
   for (const cell of cells) {
     const name = cell.description.replace(/[0-9]+$/, "") || "cells";
-    if (!columns.has(name)) columns.set(name, make("div", { class: "column", role: "group", "aria-label": `Column ${name}` }));
+    if (!columns.has(name)) columns.set(name, make("div", { class: "column", role: "group", "aria-label": t("Column {name}", { name }) }));
     const parts = {
       name: make("span"),
       climate: make("span"),
@@ -96,7 +98,8 @@ function update(machine, detail) {
   const open = physical === undefined ? figures?.door === "open" : physical.door === "open";
   const reservation = reservationOf(state.chosen, label);
   const abilities = [detail.heating ? "hot" : "", detail.cooling ? "cold" : ""].filter(Boolean);
-  const running = [physical?.heating ? "heating" : "", physical?.cooling ? "cooling" : ""].filter(Boolean);
+  const named = { hot: t("hot"), cold: t("cold") };
+  const running = [physical?.heating ? t("heating") : "", physical?.cooling ? t("cooling") : ""].filter(Boolean);
   const grams = physical?.grams ?? figures?.mass_g;
   const degrees = figures?.temperature_c ?? (detail.heating || detail.cooling ? physical?.temperature_c : null);
   const numbers = [
@@ -104,8 +107,8 @@ function update(machine, detail) {
     degrees === null || degrees === undefined ? "" : `${degrees.toFixed(1)} °C`,
     ...running,
   ].filter(Boolean);
-  setText(parts.sign, sign);
-  setText(parts.climate, abilities.join(" "));
+  setText(parts.sign, SIGN_NAMES[sign]);
+  setText(parts.climate, abilities.map((one) => named[one]).join(" "));
   parts.climate.className = abilities[0] ?? "";
   setText(parts.use, reservation === null ? USES[detail.status] ?? detail.status : `${USES[detail.status] ?? detail.status}: ${reservation.platform_order_id}`);
   setText(parts.figures, numbers.join(", "));
@@ -114,20 +117,20 @@ function update(machine, detail) {
   parts.button.classList.toggle("chosen", state.cell === label);
   parts.button.dataset.tone = TONES[sign] ?? "bad";
   parts.button.dataset.sign = sign;
-  parts.button.setAttribute("aria-label", `${label}: ${sign}, ${parts.use.textContent}${numbers.length ? `, ${numbers.join(", ")}` : ""}`);
+  parts.button.setAttribute("aria-label", `${label}: ${SIGN_NAMES[sign]}, ${parts.use.textContent}${numbers.length ? `, ${numbers.join(", ")}` : ""}`);
 }
 
 function summarise(cells, machine) {
   if (cells.length === 0) {
-    setText(byId("summary"), "Waiting for the first message of a machine.");
+    setText(byId("summary"), t("Waiting for the first message of a machine."));
     return;
   }
   const free = cells.filter((cell) => cell.available).length;
-  const online = machine.online?.online ? "online" : "offline";
+  const online = machine.online?.online ? t("online") : t("offline");
   const alarms = Object.entries(machine.online?.health?.alarms ?? {}).map(([name, count]) => (count > 1 ? `${name} (${count})` : name));
   setText(
     byId("summary"),
-    `${state.chosen}, ${machine.document.name}: ${online}, ${free} of ${cells.length} cells free. ` +
-      (alarms.length ? `Alarms: ${alarms.join(", ")}.` : "No alarm."),
+    `${t("{machine}, {name}: {online}, {free} of {cells} cells free.", { machine: state.chosen, name: machine.document.name, online, free, cells: cells.length })} ` +
+      (alarms.length ? t("Alarms: {alarms}.", { alarms: alarms.join(", ") }) : t("No alarm.")),
   );
 }

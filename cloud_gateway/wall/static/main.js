@@ -4,6 +4,7 @@ import { SIGNS, drawCabinet } from "./cabinet.js";
 import { byId, make, setText, tabs } from "./elements.js";
 import { faultsPanel, personPanel, platformPanel } from "./panels.js";
 import { changed, connect, onChange, state } from "./store.js";
+import { LANGUAGES, choose as chooseLanguage, language, t } from "./words.js";
 
 const LOG_SHOWN = 60;
 const panels = { platform: platformPanel(), person: personPanel(), faults: faultsPanel() };
@@ -19,7 +20,7 @@ function drawMachines() {
   const key = ids.map((id) => `${id}${state.machines.get(id).online?.online ? "+" : "-"}`).join(" ");
   if (list.dataset.key === key) return;
   list.dataset.key = key;
-  const choose = tabs(list, ids.map((id) => [id, `${id}${state.machines.get(id).online?.online ? "" : " (offline)"}`]), (id) => {
+  const choose = tabs(list, ids.map((id) => [id, `${id}${state.machines.get(id).online?.online ? "" : ` (${t("offline")})`}`]), (id) => {
     if (id !== state.chosen) state.cell = null;
     state.chosen = id;
     changed("cells", "reservations");
@@ -29,26 +30,26 @@ function drawMachines() {
 
 function drawLinks() {
   const parts = [
-    ["gateway", state.gateway],
-    ["broker", state.gateway && state.connected],
-    ["simulator", state.simulator],
+    [t("gateway"), state.gateway],
+    [t("broker"), state.gateway && state.connected],
+    [t("simulator"), state.simulator],
   ];
   byId("links").replaceChildren(
-    ...parts.flatMap(([name, up], at) => [at ? " · " : "", make("span", { class: up ? "up" : "down" }, `${name} ${up ? "connected" : "not connected"}`)]),
+    ...parts.flatMap(([name, up], at) => [at ? " · " : "", make("span", { class: up ? "up" : "down" }, up ? t("{name} connected", { name }) : t("{name} not connected", { name }))]),
   );
 }
 
 function describe({ kind, machine_id, body }) {
   const ids = [body.request_id, body.x_request_id, body.reservation_id, body.idempotency_key].filter(Boolean);
   if (kind === "webhook") {
-    const where = body.host ? ` to ${body.host}` : "";
+    const where = body.host ? ` → ${body.host}` : "";
     const why = body.problem ? ` (${body.problem})` : "";
-    const text = `webhook ${body.event_type?.replace("EVENT_TYPE_", "") ?? ""}: ${body.result}${where}${why}`;
+    const text = `${t("webhook")} ${body.event_type?.replace("EVENT_TYPE_", "") ?? ""}: ${t(body.result)}${where}${why}`;
     return { text, tone: body.problem ? "bad" : "hook", ids };
   }
   const name = body.event_type?.replace("EVENT_TYPE_", "") ?? "event";
   const detail = body[Object.keys(body).find((key) => key.endsWith("_event"))] ?? {};
-  const by = detail.source_type === "SOURCE_TYPE_API" ? "by the API" : "";
+  const by = detail.source_type === "SOURCE_TYPE_API" ? t("by the API") : "";
   const parts = [name, detail.alarm, detail.cell?.description, detail.status, detail.outcome, detail.reason, by];
   const text = `${machine_id}: ${parts.filter((part) => typeof part === "string" && part).join(", ")}`;
   return { text, tone: ["ALARM_RAISED", "PICKUP_FAILED"].includes(name) ? "bad" : "", ids };
@@ -77,12 +78,13 @@ function line(values, most) {
 
 function drawPlots() {
   const area = byId("plots");
-  for (const [bus, { utilisation, replies, last }] of state.wire) {
+  for (const [bus, { utilisation, replies, latency_ms, last }] of state.wire) {
     const busy = utilisation.at(-1) ?? 0;
     const rate = replies.at(-1) ?? 0;
     const kinds = [
-      ["busy", `bus ${bus}: ${Math.round(100 * busy)} % of the wire used`, line(utilisation, 1)],
-      ["replies", `bus ${bus}: ${rate.toFixed(0)} replies a second, ${last.damaged} damaged frames`, line(replies, Math.max(1, ...replies))],
+      ["busy", t("bus {bus}: {percent} % of the wire used", { bus, percent: Math.round(100 * busy) }), line(utilisation, 1)],
+      ["replies", t("bus {bus}: {rate} replies a second, {damaged} damaged frames", { bus, rate: rate.toFixed(0), damaged: last.damaged }), line(replies, Math.max(1, ...replies))],
+      ["latency", t("bus {bus}: {ms} ms from request to reply", { bus, ms: (latency_ms.at(-1) ?? 0).toFixed(1) }), line(latency_ms, Math.max(1, ...latency_ms))],
     ];
     for (const [kind, text, path] of kinds) {
       const id = `plot-${bus}-${kind}`;
@@ -119,11 +121,18 @@ byId("panels").append(...Object.entries(panels).map(([key, panel]) => {
   panel.element.setAttribute("aria-labelledby", `tab-tabs-${key}`);
   return panel.element;
 }));
-const choosePanel = tabs(byId("tabs"), [["platform", "Platform"], ["person", "Person"], ["faults", "Faults"]], (key) => {
+const choosePanel = tabs(byId("tabs"), [["platform", t("Platform")], ["person", t("Person")], ["faults", t("Faults")]], (key) => {
   for (const [name, panel] of Object.entries(panels)) panel.element.hidden = name !== key;
 });
 choosePanel("platform", false);
-byId("legend").append(...SIGNS.map(([name, meaning]) => make("li", {}, make("b", {}, name), `: ${meaning}`)));
+byId("legend").append(...SIGNS.map(([, name, meaning]) => make("li", {}, make("b", {}, name), `: ${meaning}`)));
+for (const element of document.querySelectorAll("[data-t]")) setText(element, t(element.textContent));
+for (const element of document.querySelectorAll("[data-t-label]")) element.setAttribute("aria-label", t(element.dataset.tLabel));
+document.title = t("Locker wall");
+byId("languages").append(
+  ...Object.entries(LANGUAGES).map(([code, name]) => make("option", { value: code, lang: code, selected: code === language }, name)),
+);
+byId("languages").onchange = (event) => chooseLanguage(event.target.value);
 onChange(draw);
 changed("links", "cells", "faults", "reservations");
 connect();

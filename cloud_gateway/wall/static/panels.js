@@ -2,13 +2,14 @@
 
 import { make, setText } from "./elements.js";
 import { changed, reservationOf, settings, simulated, state } from "./store.js";
+import { t } from "./words.js";
 
 const API = "/api/delivery/external/v1";
 const FAULTS = [
-  ["lock_jammed", "cell"], ["door_sensor_stuck", "cell, value 0 or 1"], ["door_chatter", "cell, ms"], ["late_spring", "cell, ms"],
-  ["lock_crossed", "two cells: A01,A02"], ["contact_crossed", "two cells: A01,A02"], ["scale_drift", "cell, g/min"],
-  ["temperature_sensor_dead", "cell"], ["device_silent", "slave address"], ["late_reply", "slave address, ms"],
-  ["noise", "value 0 to 1"], ["delay_ms", "ms"], ["bus_unplugged", ""], ["echo", ""],
+  ["lock_jammed", t("cell")], ["door_sensor_stuck", t("cell, value 0 or 1")], ["door_chatter", t("cell, ms")], ["late_spring", t("cell, ms")],
+  ["lock_crossed", t("two cells: A01,A02")], ["contact_crossed", t("two cells: A01,A02")], ["scale_drift", t("cell, g/min")],
+  ["temperature_sensor_dead", t("cell")], ["device_silent", t("slave address")], ["late_reply", t("slave address, ms")],
+  ["noise", t("value 0 to 1")], ["delay_ms", t("ms")], ["bus_unplugged", ""], ["echo", ""],
 ];
 
 function curlOf(method, path, body) {
@@ -27,7 +28,7 @@ async function send(url, method, body, headers) {
     });
     return { ok: response.ok, status: response.status, id: response.headers.get("X-Request-ID"), body: await response.json() };
   } catch {
-    return { ok: false, status: 0, id: null, body: { message: "no answer" } };
+    return { ok: false, status: 0, id: null, body: { message: t("no answer") } };
   }
 }
 
@@ -47,8 +48,8 @@ function check(name, label) {
 }
 
 export function platformPanel() {
-  const curl = make("pre", { "aria-label": "The same as a command" });
-  const answer = make("pre", { class: "answer", "aria-live": "polite", "aria-label": "Answer" });
+  const curl = make("pre", { "aria-label": t("The same as a command") });
+  const answer = make("pre", { class: "answer", "aria-live": "polite", "aria-label": t("Answer") });
   const about = make("p");
   const buttons = make("div", { class: "row" });
   let codes = null;
@@ -82,21 +83,21 @@ export function platformPanel() {
         if (label !== null) choose(label);
       },
     },
-    make("h2", {}, "Reserve a cell"),
+    make("h2", {}, t("Reserve a cell")),
     make(
       "div",
       { class: "fields" },
-      field("order", "Order", { value: "order-1", required: true, maxlength: 64 }),
-      field("width", "Width, mm", { type: "number", min: 1, max: 10000, value: 300, required: true }),
-      field("height", "Height, mm", { type: "number", min: 1, max: 10000, value: 150, required: true }),
-      field("depth", "Depth, mm", { type: "number", min: 1, max: 10000, value: 400, required: true }),
-      field("weight", "Weight, g", { type: "number", min: 0, max: 1000000, value: 1500, required: true }),
-      field("grace", "Pick-up grace, s", { type: "number", min: 0, max: 86400, value: 60, required: true }),
-      field("webhook", "Webhook URL (optional)", { type: "url", maxlength: 1024 }),
-      check("heating", "keep hot"),
-      check("cooling", "keep cold"),
+      field("order", t("Order"), { value: "order-1", required: true, maxlength: 64 }),
+      field("width", t("Width, mm"), { type: "number", min: 1, max: 10000, value: 300, required: true }),
+      field("height", t("Height, mm"), { type: "number", min: 1, max: 10000, value: 150, required: true }),
+      field("depth", t("Depth, mm"), { type: "number", min: 1, max: 10000, value: 400, required: true }),
+      field("weight", t("Weight, g"), { type: "number", min: 0, max: 1000000, value: 1500, required: true }),
+      field("grace", t("Pick-up grace, s"), { type: "number", min: 0, max: 86400, value: 60, required: true }),
+      field("webhook", t("Webhook URL (optional)"), { type: "url", maxlength: 1024 }),
+      check("heating", t("keep hot")),
+      check("cooling", t("keep cold")),
     ),
-    make("div", { class: "row" }, make("button", { class: "main", type: "submit" }, "Reserve")),
+    make("div", { class: "row" }, make("button", { class: "main", type: "submit" }, t("Reserve"))),
   );
 
   async function cellOf(reservationId) {
@@ -110,12 +111,12 @@ export function platformPanel() {
   }
 
   const ACTS = [
-    ["Drop off", "POST", "dropoffs", {}],
-    ["Pick up", "POST", "pickups", {}],
-    ["Open the door", "POST", "open-door", { reason: "asked at the wall" }],
-    ["Cancel", "POST", "deletes", {}],
-    ["Abandon", "POST", "abandons", {}],
-    ["Look up", "GET", "", null],
+    [t("Drop off"), "POST", "dropoffs", {}],
+    [t("Pick up"), "POST", "pickups", {}],
+    [t("Open the door"), "POST", "open-door", { reason: "asked at the wall" }],
+    [t("Cancel"), "POST", "deletes", {}],
+    [t("Abandon"), "POST", "abandons", {}],
+    [t("Look up"), "GET", "", null],
   ];
 
   async function refreshCodes(id) {
@@ -127,21 +128,21 @@ export function platformPanel() {
   function update() {
     const reservation = state.cell === null ? null : reservationOf(state.chosen, state.cell);
     if (reservation === null) {
-      setText(about, state.cell === null ? "Choose a cell with a reservation, or reserve one." : `${state.cell} has no reservation.`);
+      setText(about, state.cell === null ? t("Choose a cell with a reservation, or reserve one.") : t("{cell} has no reservation.", { cell: state.cell }));
       buttons.replaceChildren();
       return;
     }
     const id = reservation.reservation_id;
-    setText(about, `${state.cell}: ${reservation.platform_order_id}, ${reservation.status.replace("RESERVATION_STATUS_", "")}, ${id}`);
+    setText(about, `${state.cell}: ${reservation.platform_order_id}, ${t(reservation.status.replace("RESERVATION_STATUS_", ""))}, ${id}`);
     if (buttons.dataset.id === id && buttons.childElementCount) return;
     buttons.dataset.id = id;
     buttons.replaceChildren(
       ...ACTS.map(([name, method, path, body]) =>
         make("button", { type: "button", onclick: () => call(method, `/reservations/${id}${path ? `/${path}` : ""}`, body) }, name),
       ),
-      make("button", { type: "button", onclick: () => scan(id, "drop_off_code") }, "Type the drop-off code"),
-      make("button", { type: "button", onclick: () => scan(id, "pickup_code") }, "Type the pick-up code"),
-      make("button", { type: "button", onclick: () => scan(id, "pickup_code_qrcode") }, "Scan the pick-up QR code"),
+      make("button", { type: "button", onclick: () => scan(id, "drop_off_code") }, t("Type the drop-off code")),
+      make("button", { type: "button", onclick: () => scan(id, "pickup_code") }, t("Type the pick-up code")),
+      make("button", { type: "button", onclick: () => scan(id, "pickup_code_qrcode") }, t("Scan the pick-up QR code")),
     );
   }
 
@@ -154,21 +155,21 @@ export function platformPanel() {
   }
 
   return {
-    element: make("section", { class: "panel" }, form, make("h3", {}, "The chosen cell's reservation"), about, buttons, curl, answer),
+    element: make("section", { class: "panel" }, form, make("h3", {}, t("The chosen cell's reservation")), about, buttons, curl, answer),
     update,
   };
 }
 
 export function personPanel() {
   const about = make("p", { role: "status" });
-  const grams = make("input", { type: "number", min: 0, max: 1000000, value: 1500, "aria-label": "Parcel, grams" });
+  const grams = make("input", { type: "number", min: 0, max: 1000000, value: 1500, "aria-label": t("Parcel, grams") });
   const text = make("input", { name: "text", maxlength: 1024, autocomplete: "off" });
-  const answer = make("pre", { class: "answer", "aria-live": "polite", "aria-label": "Answer" });
+  const answer = make("pre", { class: "answer", "aria-live": "polite", "aria-label": t("Answer") });
   const acts = [
-    ["place", "Put a parcel in", () => ({ grams: +grams.value })],
-    ["take", "Take all out", () => null],
-    ["close", "Close the door", () => null],
-    ["open", "Force the door open", () => null],
+    ["place", t("Put a parcel in"), () => ({ grams: +grams.value })],
+    ["take", t("Take all out"), () => null],
+    ["close", t("Close the door"), () => null],
+    ["open", t("Force the door open"), () => null],
   ];
   const buttons = acts.map(([act, name, body]) =>
     make("button", { type: "button", onclick: async () => show(answer, await send(`${settings.simulator}/cells/${state.cell}/${act}`, "POST", body(), {})) }, name),
@@ -183,25 +184,25 @@ export function personPanel() {
         text.value = "";
       },
     },
-    make("label", {}, "Code or QR text", text),
-    make("button", { type: "submit" }, "Enter at the kiosk"),
+    make("label", {}, t("Code or QR text"), text),
+    make("button", { type: "submit" }, t("Enter at the kiosk")),
   );
   function update() {
     const here = simulated(state.chosen);
     const cell = here && state.cell !== null ? state.physical.get(state.cell) : undefined;
     for (const button of buttons) button.disabled = cell === undefined;
-    if (!here) setText(about, "This machine is not simulated here: nobody stands at its doors.");
-    else if (cell === undefined) setText(about, "Choose a door.");
-    else setText(about, `${cell.label}: the door is ${cell.door}, ${cell.grams} g inside, ${cell.temperature_c.toFixed(1)} °C.`);
+    if (!here) setText(about, t("This machine is not simulated here: nobody stands at its doors."));
+    else if (cell === undefined) setText(about, t("Choose a door."));
+    else setText(about, t("{cell}: the door is {door}, {grams} g inside, {degrees} °C.", { cell: cell.label, door: t(cell.door), grams: cell.grams, degrees: cell.temperature_c.toFixed(1) }));
   }
   return {
     element: make(
       "section",
       { class: "panel" },
-      make("h2", {}, "The person at the door"),
+      make("h2", {}, t("The person at the door")),
       about,
-      make("div", { class: "row" }, make("label", {}, "Parcel, grams", grams), ...buttons),
-      make("h3", {}, "Keypad and scanner"),
+      make("div", { class: "row" }, make("label", {}, t("Parcel, grams"), grams), ...buttons),
+      make("h3", {}, t("Keypad and scanner")),
       scanner,
       answer,
     ),
@@ -214,7 +215,7 @@ export function faultsPanel() {
   const target = make("input", { name: "target", autocomplete: "off", placeholder: "A01" });
   const value = make("input", { name: "value", type: "number", step: "any" });
   const list = make("ul", { class: "faults" });
-  const answer = make("pre", { class: "answer", "aria-live": "polite", "aria-label": "Answer" });
+  const answer = make("pre", { class: "answer", "aria-live": "polite", "aria-label": t("Answer") });
   const form = make(
     "form",
     {
@@ -226,15 +227,15 @@ export function faultsPanel() {
         show(answer, await send(`${settings.simulator}/faults`, "POST", body, {}));
       },
     },
-    make("h2", {}, "Faults of the simulated machine"),
-    make("div", { class: "row" }, make("label", {}, "Kind", kind), make("label", {}, "Target", target), make("label", {}, "Value", value)),
-    make("div", { class: "row" }, make("button", { type: "submit" }, "Raise the fault")),
+    make("h2", {}, t("Faults of the simulated machine")),
+    make("div", { class: "row" }, make("label", {}, t("Kind"), kind), make("label", {}, t("Target"), target), make("label", {}, t("Value"), value)),
+    make("div", { class: "row" }, make("button", { type: "submit" }, t("Raise the fault"))),
   );
   const processes = make(
     "div",
     { class: "row" },
     ...["agent", "broker", "gateway"].map((name) =>
-      make("button", { type: "button", onclick: async () => show(answer, await send(`${settings.simulator}/processes/${name}/kill`, "POST", null, {})) }, `Kill the ${name}`),
+      make("button", { type: "button", onclick: async () => show(answer, await send(`${settings.simulator}/processes/${name}/kill`, "POST", null, {})) }, t("Kill the {name}", { name: t(name) })),
     ),
   );
   function update(parts) {
@@ -249,14 +250,14 @@ export function faultsPanel() {
           "li",
           {},
           make("span", {}, [one.kind, one.target, one.value].filter((part) => part !== null && part !== undefined).join(" ")),
-          make("button", { type: "button", onclick: async () => show(answer, await send(`${settings.simulator}/faults/${one.id}`, "DELETE", null, {})) }, "Clear"),
+          make("button", { type: "button", onclick: async () => show(answer, await send(`${settings.simulator}/faults/${one.id}`, "DELETE", null, {})) }, t("Clear")),
         ),
       ),
     );
-    if (state.faults.length === 0) list.append(make("li", {}, "No fault is active."));
+    if (state.faults.length === 0) list.append(make("li", {}, t("No fault is active.")));
   }
   return {
-    element: make("section", { class: "panel" }, form, list, make("h3", {}, "Processes"), processes, answer),
+    element: make("section", { class: "panel" }, form, list, make("h3", {}, t("Processes")), processes, answer),
     update,
   };
 }

@@ -133,12 +133,14 @@ export function connect() {
 }
 
 function plot(name, figures) {
-  const known = state.wire.get(name) ?? { last: null, utilisation: [], replies: [] };
+  const known = state.wire.get(name) ?? { last: null, utilisation: [], replies: [], latency_ms: [] };
   if (known.last !== null && figures.seconds > known.last.seconds) {
     const seconds = figures.seconds - known.last.seconds;
     const busy = figures.utilisation * figures.seconds - known.last.utilisation * known.last.seconds;
     push(known.utilisation, Math.max(0, Math.min(1, busy / seconds)));
-    push(known.replies, Math.max(0, figures.replies - known.last.replies) / seconds);
+    const replies = Math.max(0, figures.replies - known.last.replies);
+    push(known.replies, replies / seconds);
+    push(known.latency_ms, replies > 0 ? Math.max(0, (1000 * (figures.answered_s - known.last.answered_s)) / replies) : 0);
   }
   known.last = figures;
   state.wire.set(name, known);

@@ -67,7 +67,8 @@ class FrameSeen:
 class WireFigures:
     """Traffic since the start. `requests` counts every frame of the master, sound or not; `replies` every
     frame of a device, asked for or not; `damaged` those, of either side, with a wrong checksum; `utilisation`
-    is bit time over time."""
+    is bit time over time; `answered_s` the time from the first bit of a request to the last of its reply, of
+    all requests together."""
 
     requests: int
     replies: int
@@ -77,6 +78,7 @@ class WireFigures:
     utilisation: float
     early_requests: int
     collisions: int
+    answered_s: float = 0.0
 
 
 @dataclass(eq=False, slots=True)
@@ -154,6 +156,7 @@ class WireLine:
         self._replies: list[_Reply] = []
         self._echoes: deque[Cancellable] = deque()
         self._said: dict[int, bytes] = {}
+        self._answered_ns = 0
         self._counts = dict.fromkeys(("requests", "replies", "damaged", "bytes", "early", "collisions"), 0)
 
     def duration_ns(self, size: int) -> int:
@@ -173,6 +176,7 @@ class WireLine:
             utilisation=min(1.0, self.duration_ns(counts["bytes"]) / elapsed_ns),
             early_requests=counts["early"],
             collisions=counts["collisions"],
+            answered_s=self._answered_ns / 1e9,
         )
 
     def feed(self, data: bytes) -> None:
@@ -304,7 +308,9 @@ class WireLine:
         reply = device.answer(frame, acts_ns)
         if reply is not None:
             self._said[address] = reply
-            self._send(reply, acts_ns + self._turnaround_ns + self._trouble.lateness_ns(address))
+            start_ns = acts_ns + self._turnaround_ns + self._trouble.lateness_ns(address)
+            self._answered_ns += start_ns + self.duration_ns(len(reply)) - self._frame_start_ns
+            self._send(reply, start_ns)
 
     def _haunt(self, asked: int | None, acts_ns: int) -> None:
         """Devices with a ghost fault send their last reply again, some time after this transaction."""
