@@ -164,8 +164,13 @@ def test_names_and_files_in_the_documentation_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for name in re.findall(r"`(edge_agent(?:\.\w+)+)`", text):
         resolve(name)
-    for path in re.findall(r"`((?:edge_agent|tools|tests|config|docs)/[\w./-]*\w)`", text):
+    for path in re.findall(
+        r"`((?:edge_agent|cloud_gateway|tools|tests|config|docs|systemd)/[\w./-]*\w)`", text
+    ):
         assert (ROOT / path).exists(), path
+    for name in re.findall(r"`([\w/-]+\.py)`", text):  # also without their folder
+        files = [*SOURCES, *(ROOT / "docs").rglob("*.py")]
+        assert any(f"/{path}".endswith(f"/{name}") for path in files), name
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
         assert (document.parent / link).exists(), link
 
@@ -174,6 +179,27 @@ def test_the_walk_names_enough_to_be_followed() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     walk = text.split("## Follow one pick-up")[1].split("\n## ")[0]
     assert len(re.findall(r"`edge_agent(?:\.\w+)+`", walk)) >= 20
+
+
+@pytest.mark.parametrize(
+    ("heading", "first", "last"),
+    [
+        ("### An MQTT command until the coil", "edge_agent/mqtt/library.py", "edge_agent/drivers/tty.py"),
+        (
+            "### A REST request until the webhook",
+            "cloud_gateway/api/http_server.py",
+            "cloud_gateway/webhook_signature.py",
+        ),
+    ],
+)
+def test_the_walks_by_file_names_go_from_end_to_end(heading: str, first: str, last: str) -> None:
+    """Every file exists, and stands in a walk once."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = text.split(heading)[1].split("\n#")[0]
+    files = re.findall(r"`([\w/]+\.py)`", walk)
+    assert (files[0], files[-1]) == (first, last)
+    assert [path for path in files if not (ROOT / path).is_file()] == []
+    assert len(files) == len(set(files)) >= 20
 
 
 def test_pins_are_exact_hashed_and_name_no_index() -> None:
