@@ -1,4 +1,4 @@
-"""Detects two machines that use one machine_id, as after a copied SD card.
+"""Detects two machines that use one machine_id, as after a copied memory card.
 
 Each start of a machine has a random id, its `run`. A run that publishes again after another run did shows
 that both machines are alive. No command that grants anything is sent to that machine_id until an operator has

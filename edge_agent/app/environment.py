@@ -57,7 +57,7 @@ class Environment:
     taken: Taken | None = None
     """How the configuration came into use; None: that is not recorded."""
     board: str = "unknown"
-    """The serial number of the board; a copied card does not carry it along."""
+    """The serial number of the board; a copied memory card does not carry it along."""
     sysfs: Path = SYSFS
     """Where the kernel shows which adapter is behind a port."""
     service: Reloads | None = None

@@ -1,6 +1,6 @@
 """The serial number of the board that the daemon runs on.
 
-It never reads /etc/machine-id: that is a file, and a copied card would carry it along.
+It never reads /etc/machine-id: that is a file, and a copied memory card would carry it along.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.runtime.loop_watch import MonitoredLoop
 
 LONGEST_COMMIT_S = 45.0
-"""A commit that takes longer counts as lost; a worn SD card has been seen to take many seconds."""
+"""A commit that takes longer counts as lost; a worn memory card has been seen to take many seconds."""
 
 
 class Writer(Protocol):
@@ -24,7 +24,7 @@ class Writer(Protocol):
 
 
 class ThreadWriter:
-    """The production writer: a slow SD card never stalls the event loop."""
+    """The production writer: a slow memory card never stalls the event loop."""
 
     def __init__(self, store: JournalStore) -> None:
         self._store = store

@@ -145,3 +145,16 @@ def test_every_figure_that_is_named_is_served() -> None:
 def test_it_is_linked() -> None:
     for page in ("README.md", "docs/installation.md"):
         assert "operations.md" in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_integrators_find_every_reason_of_a_refusal() -> None:
+    """`details` of an error name a reason; docs/integrate.md says what each means."""
+    core = (ROOT / "edge_agent" / "statemachine").rglob("*.py")
+    sources = "".join(path.read_text(encoding="utf-8") for path in core)
+    reasons = {
+        *re.findall(r'ErrorInfo\("([A-Z_]+)"', sources),
+        *re.findall(r'"(DOOR_NOT_[A-Z]+)"', sources),
+    }
+    page = (ROOT / "docs" / "integrate.md").read_text(encoding="utf-8")
+    assert len(reasons) >= 10
+    assert {reason for reason in reasons if reason not in page} == set()

@@ -1,4 +1,4 @@
-"""Who may what: the kernel says who calls, a PIN says which technician, and each act has a name."""
+"""Access rights: the kernel says who calls, a PIN says which technician, and each act has a name."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ ALARMS: dict[Alarm, AlarmText] = {
         ends="when the clock is synchronised.",
     ),
     Alarm.STORAGE_FAULT: AlarmText(
-        cause="The journal cannot be written: disk full or nearly full, card read-only or failing.",
+        cause="The journal cannot be written: disk full or nearly full, memory card read-only or failing.",
         machine="""takes no new reservations; pick-ups continue with 4 MB reserved for them; when that is
             used up it takes no commands.""",
         do="see [A full disk](#a-full-disk).",
@@ -174,11 +174,11 @@ ALARMS: dict[Alarm, AlarmText] = {
         do="""the alarm names the cause; [Certificates and keys](#certificates-and-keys). A changed file
             is used at once.""",
         ends="when the link is up.",
-        note=""""Another client has our machine_id": a second machine runs with a copy of this card. The
-            two take the link from each other; each backs off, up to 10 min. The gateway grants nothing to
+        note=""""Another client has our machine_id": a second machine runs with a copy of this memory card.
+            The two take the link from each other; each backs off, up to 10 min. The gateway grants nothing to
             either and names both at `/operations`. **Do:** find the machine that holds no parcels, stop
-            it and take its card out; then press "Only the right machine runs now" at `/operations`. The
-            gateway compares the journal of the remaining machine with what both sent, and continues;
+            it and take its memory card out; then press "Only the right machine runs now" at `/operations`.
+            The gateway compares the journal of the remaining machine with what both sent, and continues;
             events of the other one go to `rejected`. **Ends** when the link has stood for 10 s.""",
     ),
     Alarm.JOURNAL_LOST: AlarmText(

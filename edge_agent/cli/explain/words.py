@@ -128,7 +128,8 @@ CODES: dict[Code, CodeText] = {
     Code.PERMISSION_DENIED: CodeText(
         "the key is wrong",
         "no",
-        "use the right name and PIN, and an account that is not a kiosk's; see [Who may what](#who-may-what)",
+        "use the right name and PIN, and an account that is not a kiosk's; "
+        "see [Access rights](#access-rights)",
     ),
     Code.NO_CELL: CodeText(
         "no free cell fits, or too many requests",
@@ -152,7 +153,7 @@ CODES: dict[Code, CodeText] = {
         "`edge-agent status` shows the broker, `edge-agent diagnose` what is wrong with it",
     ),
     Code.UNAUTHENTICATED: CodeText(
-        "no key", "no", "give a technician's PIN; see [Who may what](#who-may-what)"
+        "no key", "no", "give a technician's PIN; see [Access rights](#access-rights)"
     ),
 }
 """Every error code."""

@@ -49,7 +49,9 @@ STEPS: dict[Alarm, str] = {
     Alarm.PARCEL_LEFT_BEHIND: "look into the cell, then `edge-agent clear`",
     Alarm.CLIMATE_NO_EFFECT: "look at heater or cooler, its relay and its fuse, and at the probe",
 }
-TWIN = "stop the machine that has a copy of this card, then release this one at the gateway's /operations"
+TWIN = (
+    "stop the machine that has a copy of this memory card, then release this one at the gateway's /operations"
+)
 SWAPPED = "plug the adapters back as they were; if one was really changed, start once with --rewired"
 
 
@@ -84,7 +86,9 @@ def _daemon(machine: Machine) -> Found:
 
 async def _disk(machine: Machine) -> list[Found]:
     store, fault = machine.store, machine.loop.storage_fault
-    room = "make room: `journalctl --vacuum-size=50M`, `apt-get clean`; an SD card that wears out is swapped"
+    room = (
+        "make room: `journalctl --vacuum-size=50M`, `apt-get clean`; a memory card that wears out is swapped"
+    )
     if fault is not None:
         return [Found("disk", "", "fault", f"the journal cannot be written: {fault}", room)]
     try:
@@ -97,7 +101,7 @@ async def _disk(machine: Machine) -> list[Found]:
     forgets = verdict(store.path.parent)
     if forgets.volatile is not False:
         how = "loses its files at a power cut" if forgets.volatile else "may lose its files at a power cut"
-        step = "put the journal on a disk or card (`paths.journal`); a test bench may stay as it is"
+        step = "put the journal on a disk or memory card (`paths.journal`); a test bench may stay as it is"
         found.append(Found("disk", "filesystem", "warning", f"{forgets.why}: {how}", step))
     if wal_bytes > LARGE_WAL_BYTES:
         why = f"the journal's log has grown to {wal_bytes // MEGABYTE} MB"
@@ -112,7 +116,7 @@ def _room(machine: Machine, about: os.statvfs_result, room: str) -> Found:
     if about.f_flag & os.ST_RDONLY:
         why = "the file system is read-only: the kernel has found it damaged, or it was mounted so"
         return Found(
-            "disk", "", "fault", why, "look at `dmesg`; swap the card or disk, then move the journal"
+            "disk", "", "fault", why, "look at `dmesg`; swap the memory card or disk, then move the journal"
         )
     share = about.f_bavail / about.f_blocks if about.f_blocks else 0.0
     finding = f"{free // MEGABYTE} MB free ({share:.0%})"
@@ -124,7 +128,7 @@ def _room(machine: Machine, about: os.statvfs_result, room: str) -> Found:
 
 
 async def _journal(machine: Machine) -> Found:
-    swap = "take the journal off (operations manual), swap the card or disk"
+    swap = "take the journal off (operations manual), swap the memory card or disk"
     try:
         damage = await machine.run_blocking(machine.store.quick_check)
     except StorageFault as fault:
