@@ -318,11 +318,11 @@ class UnlockAttempt:
     attempt without an intent is ended, and one with an intent is not pulsed again."""
     pulse_number: int = 0
     """The number of its last intended pulse, from 1; 0: none yet."""
-    counted: int = 0
+    pulses_counted: int = 0
     """How many of its pulses count towards a jam: only acknowledged ones if the board acknowledges."""
-    unproven: bool = False
+    read_open_before: bool = False
     """The door read open before the pulse although this machine did not open it: the outcome is UNKNOWN."""
-    stopped: bool = False
+    other_door_opened: bool = False
     """Another door opened at one of its pulses: no further pulse is given."""
     wrong_doors: tuple[str, ...] = ()
     """The labels of the cells whose doors opened at its pulses."""

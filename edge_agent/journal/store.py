@@ -21,7 +21,7 @@ from edge_agent.journal.rows import (
     unlock_row,
 )
 from edge_agent.model import Reservation, UnlockAttempt
-from edge_agent.statemachine.locker import lasting
+from edge_agent.statemachine.locker import outlives_process
 from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.state import LockerState
 
@@ -275,7 +275,7 @@ class JournalStore(JournalReader):
             kind = ENTITY_KINDS.get(name, name)
             if kind in ENTITIES:
                 value = getattr(batch.after, name).get(key)
-                if value is None or (isinstance(value, UnlockAttempt) and not lasting(value)):
+                if value is None or (isinstance(value, UnlockAttempt) and not outlives_process(value)):
                     gone.append((kind, key))
                 else:
                     put.append((kind, key, dump(ENTITIES[kind], value)))

@@ -162,8 +162,12 @@ def _spend_pulses(builder: StepBuilder, label: str) -> None:
     An opening that is still unexplained keeps them: whether this lock caused it is found later (`doors`).
     """
     pulses = builder.pulses.get(label)
-    if pulses is not None and pulses.without_opening and builder.cells[label].unexplained_since is None:
-        builder.put("pulses", label, amend(pulses, without_opening=0))
+    if (
+        pulses is not None
+        and pulses.pulses_without_opening
+        and builder.cells[label].unexplained_since is None
+    ):
+        builder.put("pulses", label, amend(pulses, pulses_without_opening=0))
 
 
 def settle_closed(builder: StepBuilder, label: str) -> None:

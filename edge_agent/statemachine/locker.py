@@ -408,7 +408,7 @@ def _apply_due(builder: StepBuilder) -> None:
     unlocking.start_waiting(builder)
 
 
-def lasting(unlock: UnlockAttempt) -> bool:
+def outlives_process(unlock: UnlockAttempt) -> bool:
     """Whether an unlock attempt outlives the process: yes once a pulse is intended, no while it only waits or
     reads.
 
@@ -420,7 +420,9 @@ def lasting(unlock: UnlockAttempt) -> bool:
 def restored(state: LockerState, now: Instant) -> LockerState:
     """A state from before a restart, adapted to this boot: drops attempts that do not outlast the process,
     the queue, pulses of another boot, and checks by hand; every door counts as unread."""
-    unlocks = {unlock_id: unlock for unlock_id, unlock in state.unlock_attempts.items() if lasting(unlock)}
+    unlocks = {
+        unlock_id: unlock for unlock_id, unlock in state.unlock_attempts.items() if outlives_process(unlock)
+    }
     silent = {
         label: amend(cell, answering=False, unread=True, settled=False, changes_ns=(), quiet_from_ns=None)
         for label, cell in state.cells.items()

@@ -126,9 +126,9 @@ class Pulses:
     source: Source
     reservation_id: str
     """The reservation of the last pulse."""
-    without_opening: int = 1
+    pulses_without_opening: int = 1
     """How many of the last pulses have not opened the door yet, and may still do so late."""
-    unproven: bool = False
+    read_open_before: bool = False
     """The door read open before the last pulse: no opening proves that the pulse did it."""
 
 

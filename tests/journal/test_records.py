@@ -27,6 +27,8 @@ JOURNALED = {
     "moves": 1,
     "told": True,
     "doubtful": True,
+    "counted": 1,
+    "stopped": True,
 }
 
 
@@ -44,7 +46,9 @@ def test_an_unlock_attempt_keeps_its_names_in_the_journal() -> None:
         x_request_id="x_1",
         other_cells_tried=1,
         reported=True,
-        unproven=True,
+        read_open_before=True,
+        pulses_counted=1,
+        other_door_opened=True,
     )
     assert json.loads(dump(ENTITIES["tickets"], unlock)) == JOURNALED
     assert load(ENTITIES["tickets"], json.dumps(JOURNALED), "tickets unl_1") == unlock
@@ -60,7 +64,9 @@ def test_a_cell_and_its_pulses_keep_their_names_in_the_journal() -> None:
     }
     assert written["unexplained"]["boot_id"] == "boot-1"
     assert load(ENTITIES["cells"], json.dumps(written), "cells A01") == cell
-    pulses = Pulses("boot-1", (1,), Purpose.PICKUP, Source.API, "res_1", without_opening=2, unproven=True)
+    pulses = Pulses(
+        "boot-1", (1,), Purpose.PICKUP, Source.API, "res_1", pulses_without_opening=2, read_open_before=True
+    )
     written = json.loads(dump(ENTITIES["pulses"], pulses))
     assert (written["unspent"], written["doubtful"]) == (2, True)
     assert load(ENTITIES["pulses"], json.dumps(written), "pulses A01") == pulses

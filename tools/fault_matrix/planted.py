@@ -223,7 +223,7 @@ BUGS = (
     Bug(
         "what was pulsed is not journaled",
         store,
-        "lasting",
+        "outlives_process",
         _forgets_pulses,
         tuple((f"power cut before commit {n}", "pick-up wished", "code") for n in (2, 1, 3)),
     ),

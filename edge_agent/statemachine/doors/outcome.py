@@ -42,7 +42,7 @@ OPENED_TRIGGER = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigg
 """The trigger when the door is open for each purpose."""
 
 
-def holder(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
+def reservation_of(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
     """The reservation of an attempt: live, or completed and its cell not allocated since; None if there is
     none, or if a technician opens the cell."""
     if unlock.purpose in TECHNICIAN_PURPOSES:
@@ -107,7 +107,7 @@ def report_outcome(
         return
     builder.add_fact(
         FactKind.OPEN_DOOR_FULFILLED,
-        reservation or holder(builder, unlock),
+        reservation or reservation_of(builder, unlock),
         cell=unlock.cell,
         source=unlock.source,
         request_key=unlock.request_key,
@@ -176,7 +176,7 @@ def conclude_by_reading(builder: StepBuilder, label: str, door: Door, *, recover
     unlock = attempt_on(builder.unlock_attempts, label)
     if unlock is None or door is Door.UNKNOWN:
         return
-    if unlock.unproven:
+    if unlock.read_open_before:
         if unlock.stage == "unresolved":
             leave_unconfirmed(builder, unlock)
     elif door is Door.OPEN and unlock.stage in ("pulsing", "unresolved"):
@@ -193,7 +193,7 @@ def conclude(
     builder.drop_unlock(unlock)
     builder.record(unlock, outcome, pulsed=was_pulsed(unlock, outcome))
     unconfirmed.forget(builder, unlock.cell)
-    reservation = holder(builder, unlock)
+    reservation = reservation_of(builder, unlock)
     if outcome in (UnlockOutcome.OPENED, UnlockOutcome.ALREADY_OPEN):
         opened = _opened(builder, unlock, reservation, outcome, recovered=recovered)
         report_outcome(builder, unlock, outcome, reservation=opened, recovered=recovered)
@@ -305,7 +305,7 @@ def opened_late(builder: StepBuilder, label: str, at: Instant) -> bool:
     otherwise that lock may have opened this door.
     """
     own = builder.pulses.get(label)
-    if own is None or own.unproven or not wrong_door.may_open_late(own, at):
+    if own is None or own.read_open_before or not wrong_door.may_open_late(own, at):
         return False
     if f"{Alarm.WRONG_DOOR}/{label}" in builder.alarms:
         return False

@@ -38,7 +38,7 @@ def _explain_opening(builder: StepBuilder, label: str, since: Instant) -> None:
     if late:
         return
     if pulsed:
-        wrong_door.found(builder, label, pulsed)
+        wrong_door.record_wrong_door(builder, label, pulsed)
         return
     board = builder.layout.contact_boards.get(label)
     mates = [

@@ -31,10 +31,10 @@ from edge_agent.statemachine.doors.outcome import (
     conclude,
     end_former,
     end_without_pulse,
-    holder,
     leave_unconfirmed,
     leave_unresolved,
     refuse_while_busy,
+    reservation_of,
     was_pulsed,
 )
 from edge_agent.statemachine.doors.wrong_door import maintenance_id
@@ -104,7 +104,7 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
             why = f"cell {cell.label} is {cell.status}: only a free one is tested"
             raise Refusal(Code.NOT_ALLOWED, why)
         return None
-    reservation = holder(builder, unlock)
+    reservation = reservation_of(builder, unlock)
     if reservation is None:
         raise Refusal(Code.NOT_ALLOWED, "the reservation ended while the command waited")
     require_rule(builder, reservation, COMMAND_FOR[unlock.purpose])
@@ -143,7 +143,7 @@ def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> Non
             # The technician is at the cell and sees the door. If it read open before, an open reading
             # afterwards proves nothing.
             was_closed = cell.door is Door.CLOSED or contact.believed_open(cell)
-            _request_pulse(builder, builder.change_unlock(unlock, unproven=not was_closed))
+            _request_pulse(builder, builder.change_unlock(unlock, read_open_before=not was_closed))
         else:
             conclude(builder, unlock, UnlockOutcome.UNKNOWN)
 
@@ -158,7 +158,7 @@ def _pulse_in_doubt(builder: StepBuilder, unlock: UnlockAttempt, reservation: Re
         builder, unlock, reservation, UnlockOutcome.UNKNOWN, Trigger.MOVED_FROM_DOUBT
     )
     if not has_other_cell:
-        _request_pulse(builder, builder.change_unlock(unlock, unproven=True))
+        _request_pulse(builder, builder.change_unlock(unlock, read_open_before=True))
 
 
 def _refuse_overheating(builder: StepBuilder, label: str) -> None:
@@ -190,10 +190,14 @@ def _request_pulse(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     label = unlock.cell
     at_ns = (*_recent_pulses(builder, label), now_ns)
     before = builder.pulses.get(label)
-    without_opening = before.without_opening if before is not None and len(at_ns) > 1 else 0
+    pulses_without_opening = before.pulses_without_opening if before is not None and len(at_ns) > 1 else 0
     what = (unlock.purpose, unlock.source, unlock.reservation_id)
     pulses = Pulses(
-        builder.now.boot_id, at_ns, *what, without_opening=without_opening + 1, unproven=unlock.unproven
+        builder.now.boot_id,
+        at_ns,
+        *what,
+        pulses_without_opening=pulses_without_opening + 1,
+        read_open_before=unlock.read_open_before,
     )
     builder.put("pulses", label, pulses)
     builder.change_cell(label, pulse_count=builder.cells[label].pulse_count + 1)
@@ -212,24 +216,28 @@ def pulse_done(
     unlock = builder.unlock_attempts.get(unlock_id)
     if unlock is None or unlock.stage != "pulsing" or unlock.pulse_number != pulse_number:
         return
-    if unlock.unproven:
+    if unlock.read_open_before:
         leave_unconfirmed(builder, unlock)
     elif door is Door.OPEN:
         conclude(builder, unlock, UnlockOutcome.OPENED)
     elif door is Door.UNKNOWN:
         leave_unresolved(builder, unlock)
     else:
-        _unmoved(builder, builder.change_unlock(unlock, counted=unlock.counted + acknowledged), acknowledged)
+        _unmoved(
+            builder,
+            builder.change_unlock(unlock, pulses_counted=unlock.pulses_counted + acknowledged),
+            acknowledged,
+        )
 
 
 def _unmoved(builder: StepBuilder, unlock: UnlockAttempt, acknowledged: bool) -> None:
     """The door is readable and has not moved: another pulse, or the end."""
-    if unlock.counted < builder.layout.max_pulses and _may_pulse_again(builder, unlock):
+    if unlock.pulses_counted < builder.layout.max_pulses and _may_pulse_again(builder, unlock):
         builder.record(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=True if acknowledged else None)
         _request_pulse(builder, unlock)
-    elif unlock.counted >= builder.layout.max_pulses:
+    elif unlock.pulses_counted >= builder.layout.max_pulses:
         _jammed(builder, unlock)
-    elif unlock.counted == unlock.pulse_number or unlock.stopped:
+    elif unlock.pulses_counted == unlock.pulse_number or unlock.other_door_opened:
         conclude(builder, unlock, UnlockOutcome.NO_MOVEMENT)  # too few pulses to count as a jam
     else:
         cells.record_unknown_outcome(builder, unlock.cell)
@@ -248,14 +256,14 @@ def pulse_lapsed(builder: StepBuilder, unlock_id: str, pulse_number: int) -> Non
     builder.put(
         "pulses",
         label,
-        amend(known, at_ns=known.at_ns[:-1], without_opening=max(0, known.without_opening - 1)),
+        amend(known, at_ns=known.at_ns[:-1], pulses_without_opening=max(0, known.pulses_without_opening - 1)),
     )
     builder.change_cell(label, pulse_count=builder.cells[label].pulse_count - 1)
     end_without_pulse(builder, unlock, Refusal(Code.EXPIRED, "the lock could not be reached in time"))
 
 
 def _may_pulse_again(builder: StepBuilder, unlock: UnlockAttempt) -> bool:
-    if unlock.stopped or _expired(builder, unlock):
+    if unlock.other_door_opened or _expired(builder, unlock):
         return False
     if unlock.purpose not in TECHNICIAN_PURPOSES and f"{Alarm.WRONG_DOOR}/{unlock.cell}" in builder.alarms:
         return False  # another lock opened this door just before its own lock was pulsed
@@ -270,12 +278,12 @@ def _expired(builder: StepBuilder, unlock: UnlockAttempt) -> bool:
 
 def _jammed(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     """Every pulse was given, and the door stayed closed."""
-    if unlock.stopped or board_faults.lock_failed(builder, unlock.cell):
+    if unlock.other_door_opened or board_faults.lock_failed(builder, unlock.cell):
         conclude(builder, unlock, UnlockOutcome.NO_MOVEMENT)
         return
-    why = f"no movement after {unlock.counted} pulses"
+    why = f"no movement after {unlock.pulses_counted} pulses"
     cells.mark_faulty(builder, unlock.cell, why, Alarm.LOCK_JAMMED, maintenance_id(unlock, unlock.cell))
-    reservation = holder(builder, unlock)
+    reservation = reservation_of(builder, unlock)
     if reservation is None or not _try_other_cell(builder, unlock, reservation, UnlockOutcome.NO_MOVEMENT):
         conclude(builder, unlock, UnlockOutcome.NO_MOVEMENT)
 

@@ -27,7 +27,7 @@ def maintenance_id(unlock: UnlockAttempt, label: str) -> str:
 
 def may_open_late(pulses: Pulses, at: Instant) -> bool:
     """Whether one of these pulses had not opened its door by then, and could still do so."""
-    if not pulses.without_opening or not pulses.at_ns or pulses.boot_id != at.boot_id:
+    if not pulses.pulses_without_opening or not pulses.at_ns or pulses.boot_id != at.boot_id:
         return False
     return 0 <= at.boottime_ns - pulses.at_ns[-1] < LATE_NS
 
@@ -61,11 +61,11 @@ def unopened(builder: StepBuilder, label: str, at: Instant) -> list[str]:
 def forget_pulses(builder: StepBuilder, label: str) -> None:
     """The door has opened: no pulse of its lock so far can cause a later opening."""
     known = builder.pulses.get(label)
-    if known is not None and known.without_opening:
-        builder.put("pulses", label, amend(known, without_opening=0))
+    if known is not None and known.pulses_without_opening:
+        builder.put("pulses", label, amend(known, pulses_without_opening=0))
 
 
-def found(builder: StepBuilder, label: str, pulsed: list[str]) -> None:
+def record_wrong_door(builder: StepBuilder, label: str, pulsed: list[str]) -> None:
     """The door of `label` opened, and only locks of the cells `pulsed` can have opened it."""
     names = ", ".join(pulsed)
     why = f"door {label} opened while the lock of {names} was pulsed"
@@ -75,9 +75,9 @@ def found(builder: StepBuilder, label: str, pulsed: list[str]) -> None:
             # Marks of an earlier pulse are not removed by this one.
             marked = any(f"{Alarm.WRONG_DOOR}/{one}" in builder.alarms for one in (other, label))
             wrong = unlock.wrong_doors if marked else (*unlock.wrong_doors, label)
-            builder.change_unlock(unlock, stopped=True, wrong_doors=wrong)
+            builder.change_unlock(unlock, other_door_opened=True, wrong_doors=wrong)
         else:
-            builder.put("pulses", other, amend(builder.pulses[other], without_opening=0))
+            builder.put("pulses", other, amend(builder.pulses[other], pulses_without_opening=0))
     for faulty in (*pulsed, label):
         builder.change_cell(faulty, opened_rightly=False)
         cells.mark_faulty(

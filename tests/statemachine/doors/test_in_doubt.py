@@ -238,7 +238,7 @@ def test_a_lock_that_opened_a_wrong_door_a_moment_ago_opens_no_other_one() -> No
     core.forced("C01")
     assert f"{Alarm.WRONG_DOOR}/{label}" in core.state.alarms
     known = core.state.pulses[label]
-    assert (known.without_opening, len(known.at_ns)) == (0, 3)
+    assert (known.pulses_without_opening, len(known.at_ns)) == (0, 3)
 
 
 @pytest.mark.parametrize("parcel", [True, False])

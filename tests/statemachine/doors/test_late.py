@@ -122,17 +122,23 @@ def test_what_is_left_of_the_pulses_when_the_last_was_not_sent() -> None:
     first_ns = core.now.boottime_ns
     core.pass_s(1)
     core.feed(PulseDone(uid, 1, Door.CLOSED))
-    assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].without_opening) == (
+    assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].pulses_without_opening) == (
         (first_ns, core.now.boottime_ns),
         2,
     )
     core.feed(PulseDone(uid, 2, Door.CLOSED, sent=False))
-    assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].without_opening) == ((first_ns,), 1)
+    assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].pulses_without_opening) == (
+        (first_ns,),
+        1,
+    )
     core.feed(DoorsChanged({"A01": Door.OPEN}))
-    assert core.state.pulses["A01"].without_opening == 0
+    assert core.state.pulses["A01"].pulses_without_opening == 0
     core.close("A01")
     core.feed(PulseDone(pulse(core, core.command(reservation, Purpose.PICKUP)), 1, Door.CLOSED, sent=False))
-    assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].without_opening) == ((first_ns,), 0)
+    assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].pulses_without_opening) == (
+        (first_ns,),
+        0,
+    )
 
 
 def undated(core: Core) -> Reservation:
@@ -312,10 +318,10 @@ def test_pulses_of_long_ago_open_no_door() -> None:
     reservation = core.dropped_off()
     core.pass_s(11)
     jams(core, core.command(reservation, Purpose.PICKUP))
-    assert core.state.pulses["A01"].without_opening == 3
+    assert core.state.pulses["A01"].pulses_without_opening == 3
     core.pass_s(11)
     pulse(core, core.command(reservation, Purpose.PICKUP))
-    assert core.state.pulses["A01"].without_opening == 1
+    assert core.state.pulses["A01"].pulses_without_opening == 1
 
 
 def test_entries_from_before_a_reboot_count_on_this_boots_clock() -> None:

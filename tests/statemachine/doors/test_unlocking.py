@@ -84,11 +84,11 @@ def test_a_technicians_opening_names_its_source() -> None:
 
 def test_a_pulse_of_another_boot_opens_nothing_late() -> None:
     given = Pulses(
-        START.boot_id, (START.boottime_ns,), Purpose.PICKUP, Source.API, "res_1", without_opening=1
+        START.boot_id, (START.boottime_ns,), Purpose.PICKUP, Source.API, "res_1", pulses_without_opening=1
     )
     assert wrong_door.may_open_late(given, START)
     assert not wrong_door.may_open_late(given, replace(START, boot_id="another"))
-    assert not wrong_door.may_open_late(replace(given, without_opening=0), START)
+    assert not wrong_door.may_open_late(replace(given, pulses_without_opening=0), START)
 
 
 def failed_drop_off(core: Core) -> tuple[Reservation, str]:

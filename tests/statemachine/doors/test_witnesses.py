@@ -317,7 +317,7 @@ def test_a_pulse_at_an_open_door_explains_no_opening_after_its_closing(restarted
         core.restart({reservation.cell: Door.OPEN})
     else:
         core.feed(PulseDone(again.unlock_id, 1, Door.OPEN))
-    assert core.state.pulses[reservation.cell].without_opening == 0
+    assert core.state.pulses[reservation.cell].pulses_without_opening == 0
     core.close(reservation.cell)
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
     core.pass_s(8)

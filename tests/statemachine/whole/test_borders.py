@@ -249,7 +249,7 @@ def test_a_late_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
     before = core.state.pulses[label].at_ns
     core.pass_s(1)
     core.feed(DoorsChanged({label: Door.OPEN}))
-    assert (core.state.pulses[label].at_ns, core.state.pulses[label].without_opening) == (before, 0)
+    assert (core.state.pulses[label].at_ns, core.state.pulses[label].pulses_without_opening) == (before, 0)
 
 
 def test_a_judged_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
@@ -262,7 +262,7 @@ def test_a_judged_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
     core.feed(DoorsChanged({label: Door.OPEN}))
     core.lasts()
     assert f"{Alarm.WRONG_DOOR}/{label}" in core.state.alarms
-    assert (core.state.pulses[label].at_ns, core.state.pulses[label].without_opening) == (before, 0)
+    assert (core.state.pulses[label].at_ns, core.state.pulses[label].pulses_without_opening) == (before, 0)
     assert core.live(first).status is ReservationStatus.DROPPED_OFF
 
 

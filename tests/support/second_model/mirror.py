@@ -43,8 +43,8 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
         pulses = core.state.pulses.get(label)
         place.pulses, place.recent = cell.pulse_count, list(pulses.at_ns if pulses else ())
         place.unread = cell.unread
-        if pulses and pulses.without_opening:
-            place.unspent = place.recent[-pulses.without_opening :]
+        if pulses and pulses.pulses_without_opening:
+            place.unspent = place.recent[-pulses.pulses_without_opening :]
             whose = model.parcels[pulses.reservation_id]
             kiosk = pulses.source is Source.MACHINE
             place.pulsed_for = Attempt("over", None, whose, pulses.purpose, kiosk, None, label)
