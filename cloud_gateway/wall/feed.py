@@ -61,7 +61,7 @@ class WallFeed:
         self._pages: set[asyncio.Queue[str | None]] = set()
         self._machines: dict[str, dict[str, Any]] = {}
         """The last state of each machine: `machine`, `online`, and the figures of its cells by label."""
-        self._history: deque[str] = deque(maxlen=KEPT)
+        self._recent_lines: deque[str] = deque(maxlen=KEPT)
         self._was_connected = False
         self._changed = asyncio.Event()
 
@@ -100,7 +100,7 @@ class WallFeed:
 
     def webhook_attempted(self, entry: dict[str, Any]) -> None:
         """A webhook was delivered, has failed, or is no longer retried."""
-        self._history.append(self._publish("webhook", **entry))
+        self._recent_lines.append(self._publish("webhook", **entry))
 
     async def run(self) -> None:
         """Publishes the ongoing reservations when they change, until cancelled."""
@@ -141,7 +141,7 @@ class WallFeed:
             figures = {"cells": list(known["cells"].values()), "buses": known.get("buses")}
             lines.append(_line("telemetry", machine_id=machine_id, body=figures))
         lines.append(_line("reservations", rows=await self._store.read(_ongoing)))
-        return [*lines, *self._history]
+        return [*lines, *self._recent_lines]
 
     def _take(self, kind: Kind, machine_id: str, body: dict[str, Any]) -> None:
         if machine_id not in self._machines and len(self._machines) >= MACHINES_MAX:
@@ -157,7 +157,7 @@ class WallFeed:
             known["buses"] = body.get("buses") or known.get("buses")
         line = self._publish(kind, machine_id=machine_id, body=body)
         if kind == "event":
-            self._history.append(line)
+            self._recent_lines.append(line)
 
     def _publish(self, kind: Kind, **fields: Any) -> str:
         line = _line(kind, **fields)

@@ -41,7 +41,7 @@ class DaemonLinkListener:
 
     def take_digest(self, payload: bytes) -> None:
         """See `LinkListener`."""
-        self.history_check.digest_kept(payload)
+        self.history_check.retained_digest_read(payload)
 
     def link_refused(self, cause: str) -> None:
         """See `LinkListener`."""
@@ -69,14 +69,14 @@ class DaemonBusListener:
 
 @dataclass(frozen=True, slots=True)
 class DaemonLoopListener:
-    """The daemon's `LoopListener`. `start_effect` starts an effect (`Executor.carry_out`); `wake`
-    wakes the followers of the event log; `begin_journal` is called when the journal has a new id."""
+    """The daemon's `LoopListener`. `start_effect` starts an effect (`Executor.carry_out`); `wake_followers`
+    wakes those who follow the event log; `begin_journal` is called when the journal has a new id."""
 
     publisher: Publisher
     commands: CommandHandler
     start_effect: Callable[[Effect], None]
     wake_telemetry: Callable[[], None]
-    wake: Callable[[], None]
+    wake_followers: Callable[[], None]
     begin_journal: Callable[[], None]
 
     def carry_out(self, effect: Effect) -> None:
@@ -96,9 +96,9 @@ class DaemonLoopListener:
         self.publisher.state_changed()
         self.wake_telemetry()
 
-    def recorded(self) -> None:
+    def lines_committed(self) -> None:
         """See `LoopListener`."""
-        self.wake()
+        self.wake_followers()
 
     def new_journal(self) -> None:
         """See `LoopListener`."""

@@ -86,16 +86,16 @@ class SignatureCheck:
             self._seen[signature] = ends_ns
         return True
 
-    def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
+    def require_present_challenge(self, name: str, command: Command, now: Instant) -> None:
         """Raises `Refusal` (`EXPIRED`) for a command that would change something and may have been held
         back."""
         if now.synced or name in QUERIES:
             return
-        repeated, fresh = command.challenge.encode(), False
+        repeated, is_present = command.challenge.encode(), False
         for challenge, made_ns in self._challenges:
             lives = now.boottime_ns - made_ns < CHALLENGE_LIFE_NS
-            fresh |= hmac.compare_digest(challenge, repeated) and lives
-        if not fresh:
+            is_present |= hmac.compare_digest(challenge, repeated) and lives
+        if not is_present:
             raise Refusal(Code.EXPIRED, "the command does not repeat the machine's present challenge")
 
     def _verified(self, incoming: Incoming) -> bytes:

@@ -35,13 +35,13 @@ from edge_agent.drivers.requests import (
 )
 from edge_agent.errors import BusFault, DeviceFault, NotSent
 
-OFF_AGAIN_S = 0.1
-OFF_AGAIN_AT_LEAST_S = 1.0
-"""When a solenoid that could not be switched off is switched off again: soon, and at least this often."""
+FIRST_OFF_RETRY_S = 0.1
+LONGEST_OFF_RETRY_S = 1.0
+"""Pauses before a solenoid that could not be switched off is switched off again; they double."""
 MEMORY_MARGIN_S = 1.0
 """Added to a device's `late_ms`: a board may also repeat its last reply unasked, which is as old as the last
 reading."""
-BoardEnded = TimedPulse | FixedPulse | BoardPulse
+PulseEndedByBoard = TimedPulse | FixedPulse | BoardPulse
 """A pulse that the board itself ends."""
 STABLE_READINGS = 3
 """How many readings show that a weight is stable, if the transmitter does not report it."""
@@ -66,7 +66,7 @@ class Device:
 class BoardLock:
     """A solenoid whose board ends the pulse itself."""
 
-    def __init__(self, device: Device, pulse: BoardEnded, channel: int, pulse_ms: int) -> None:
+    def __init__(self, device: Device, pulse: PulseEndedByBoard, channel: int, pulse_ms: int) -> None:
         """Raises `ValueError` if the board cannot do a pulse of `pulse_ms`."""
         if not pulse.able(pulse_ms):
             raise ValueError(f"pulse_ms: {device.name} can do {pulse.ability}, not {pulse_ms} ms")
@@ -131,13 +131,13 @@ class SwitchedLock:
             await self._switch_off()
 
     async def _switch_off(self) -> None:
-        again_s = OFF_AGAIN_S
+        again_s = FIRST_OFF_RETRY_S
         while True:
             try:
                 await self._device.ask(self._off, Priority.COMMAND)
             except (BusFault, DeviceFault):
                 await asyncio.sleep(again_s)
-                again_s = min(2 * again_s, OFF_AGAIN_AT_LEAST_S)
+                again_s = min(2 * again_s, LONGEST_OFF_RETRY_S)
             else:
                 return
 

@@ -216,14 +216,14 @@ class Poller:
                 device.silent = False
                 self._submit(DeviceHealth(device.name, True, ()))
 
-    def _slow_failed(self, device: SlowDevice, now_s: float, again_s: float, patience_s: float) -> None:
-        """The device is asked again after `again_s`; it becomes silent after failing for `patience_s`."""
+    def _slow_failed(self, device: SlowDevice, now_s: float, again_s: float, silent_after_s: float) -> None:
+        """The device is asked again after `again_s`; it becomes silent after failing for `silent_after_s`."""
         if not device.failures:
             device.failing_since_s = now_s
         device.failures += 1
         device.due_s = now_s + (max(again_s, SILENT_RETRY_S) if device.silent else again_s)
-        lasting = now_s - device.failing_since_s >= patience_s
-        if device.failures >= SILENT_AFTER and lasting and not device.silent:
+        failing_long_enough = now_s - device.failing_since_s >= silent_after_s
+        if device.failures >= SILENT_AFTER and failing_long_enough and not device.silent:
             device.silent = True
             device.lost()
             self._submit(DeviceHealth(device.name, False, ()))

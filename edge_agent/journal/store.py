@@ -28,7 +28,8 @@ from edge_agent.statemachine.state import LockerState
 Statement = tuple[str, list[tuple[Any, ...]]]
 """SQL, and the rows that it is executed with."""
 OVER, LIVE, FORMER = 0, 1, 2
-"""Values of the column `live` of a reservation. FORMER: it is over, and its cell was not allocated since."""
+"""Values of the column `live` of a reservation. FORMER: it is over, and its cell was not allocated since.
+They stand in the text of the queries, not as parameters: so SQLite uses the partial indexes."""
 INBOX_KEPT_S = 7 * 24 * 3600
 """How long a request id and its reply are kept at least."""
 UPGRADE_STEPS = 10_000_000
@@ -223,7 +224,7 @@ class JournalStore(JournalReader):
             entities: dict[str, dict[str, Any]] = {kind: {} for kind in ENTITIES}
             for kind, key, body in self._reader.execute("SELECT kind, key, body FROM entity"):
                 entities[kind][key] = load(ENTITIES[kind], body, f"{kind} {key}")
-            live = self._reader.execute("SELECT reservation_id, body FROM reservation WHERE live = 1")
+            live = self._reader.execute(f"SELECT reservation_id, body FROM reservation WHERE live = {LIVE}")
             reservations = {rid: load(RESERVATION, body, f"reservation {rid}") for rid, body in live}
             former = self._former()
             row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
@@ -235,7 +236,7 @@ class JournalStore(JournalReader):
             return Loaded(entities, reservations, former, sequence, [InboxRow(*r) for r in requests])
 
     def _former(self) -> dict[str, Reservation]:
-        rows = self._reader.execute("SELECT reservation_id, body FROM reservation WHERE live = 2")
+        rows = self._reader.execute(f"SELECT reservation_id, body FROM reservation WHERE live = {FORMER}")
         last = [load(RESERVATION, body, f"reservation {rid}") for rid, body in rows]
         return {reservation.cell: reservation for reservation in last}
 
@@ -304,7 +305,9 @@ class JournalStore(JournalReader):
             if kind == "reservations" and key not in after.reservations and key not in over
         ]
         self._writer.executemany("DELETE FROM reservation WHERE reservation_id = ?", lost)
-        self._writer.executemany("UPDATE reservation SET live = 0 WHERE reservation_id = ?", given_again)
+        self._writer.executemany(
+            f"UPDATE reservation SET live = {OVER} WHERE reservation_id = ?", given_again
+        )
         self._writer.executemany("INSERT OR REPLACE INTO reservation VALUES (?, ?, ?, ?)", rows)
 
     def _write_records(self, batch: Batch) -> None:

@@ -87,7 +87,7 @@ class CommandHandler:
         self._publish_reply = publish_reply
         self._replies = Topics(machine_id).reply("")
         self._waiting: dict[str, list[ReplyAddress]] = {}
-        self._digests: dict[str, str] = {}
+        self._body_hashes: dict[str, str] = {}
         """By request id: SHA-256 of the body of each command that waits for its outcome."""
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
         """Refusals with `EXPIRED` or `OFFLINE`, by request id and SHA-256 of the body: until when
@@ -169,7 +169,7 @@ class CommandHandler:
         if isinstance(command, RestoreCommand):
             remaining_ns(incoming.command, command, now, incoming.message_expiry_s)
             if self._sender_check is not None:
-                self._sender_check.demand_fresh(incoming.command, command, now)
+                self._sender_check.require_present_challenge(incoming.command, command, now)
             self._reply(address, json.dumps({"result": self._restore(command)}))
             incoming.acknowledge()
             return
@@ -179,8 +179,8 @@ class CommandHandler:
                 waiting.append(address)
             incoming.acknowledge()
             return
-        digest = hashlib.sha256(incoming.payload).hexdigest()
-        reply = self._earlier_reply(command.request_id, digest)
+        body_hash = hashlib.sha256(incoming.payload).hexdigest()
+        reply = self._earlier_reply(command.request_id, body_hash)
         if reply is not None:
             self._reply(address, reply)
             incoming.acknowledge()
@@ -191,17 +191,17 @@ class CommandHandler:
             raise Refusal(Code.EXPIRED, "the command was refused before")
         if len(self._waiting) >= MOST_WAITING_COMMANDS:
             refusal = Refusal(Code.OFFLINE, f"{MOST_WAITING_COMMANDS} commands are waiting; try again later")
-            self._remember_refused(command.request_id, digest, _error(refusal))
+            self._remember_refused(command.request_id, body_hash, _error(refusal))
             raise refusal
         self._compare_clock(command, incoming)
         now = self._clock.now()
         left_ns = remaining_ns(incoming.command, command, now, incoming.message_expiry_s)
         if self._sender_check is not None:
-            self._sender_check.demand_fresh(incoming.command, command, now)
+            self._sender_check.require_present_challenge(incoming.command, command, now)
         given = self.translator.to_input(command, now.boottime_ns + left_ns, incoming.x_request_id)
-        row = InboxRow(command.request_id, now.wall_s, *address, body_digest=digest, synced=now.synced)
+        row = InboxRow(command.request_id, now.wall_s, *address, body_digest=body_hash, synced=now.synced)
         self._waiting[command.request_id] = [address]
-        self._digests[command.request_id] = digest
+        self._body_hashes[command.request_id] = body_hash
         log.info(
             "command",
             command=incoming.command,
@@ -228,24 +228,24 @@ class CommandHandler:
             log.error("clock contradicted", difference_s=clock.difference_s)
             self._loop.submit(Condition(Alarm.CLOCK_UNSYNCED, "", True, detail))
 
-    def _earlier_reply(self, request_id: str, digest: str) -> str | None:
+    def _earlier_reply(self, request_id: str, body_hash: str) -> str | None:
         """The reply that a request got before, if it is still valid. After `EXPIRED` and `OFFLINE` the same
         request may be sent again with a new body; the same bytes get the same refusal, because their sender
         was promised that nothing will happen."""
-        remembered = self._refused.get((request_id, digest))
+        remembered = self._refused.get((request_id, body_hash))
         if remembered is not None and remembered[0] > self._clock.now().boottime_ns:
             return remembered[1]
         seen = self._store.request(request_id)
         if seen is None or seen.reply is None:
             return None
         error = json.loads(seen.reply).get("error", {})
-        is_new_attempt = error.get("code") in UNDECIDED and seen.body_digest != digest
+        is_new_attempt = error.get("code") in UNDECIDED and seen.body_digest != body_hash
         return None if is_new_attempt else seen.reply
 
-    def _remember_refused(self, request_id: str, digest: str, reply: str) -> None:
+    def _remember_refused(self, request_id: str, body_hash: str, reply: str) -> None:
         now_ns = self._clock.now().boottime_ns
         self._refused = {key: value for key, value in self._refused.items() if value[0] > now_ns}
-        self._refused[request_id, digest] = now_ns + REFUSED_KEPT_NS, reply
+        self._refused[request_id, body_hash] = now_ns + REFUSED_KEPT_NS, reply
         if len(self._refused) > MOST_REFUSED:
             del self._refused[next(iter(self._refused))]
 
@@ -255,9 +255,9 @@ class CommandHandler:
         if self._local.answered(request_key, answer):
             return
         code = 0 if answer.refusal is None else int(answer.refusal.code)
-        digest = self._digests.pop(request_key, "")
+        body_hash = self._body_hashes.pop(request_key, "")
         if code in UNDECIDED:
-            self._remember_refused(request_key, digest, reply)
+            self._remember_refused(request_key, body_hash, reply)
         log.info("answered", request_id=request_key, code=code)
         for address in self._waiting.pop(request_key, []):
             self._reply(address, reply)

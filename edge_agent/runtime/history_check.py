@@ -27,13 +27,13 @@ log = structlog.get_logger()
 
 SOME_PACKAGING = Packaging(width_mm=1, height_mm=1, depth_mm=1)
 """For a reservation whose packaging the gateway does not know."""
-COURSE = {
+STATUS_ORDER = {
     ReservationStatus.PENDING: 1,
     ReservationStatus.DROPPED_OFF: 2,
     ReservationStatus.PICKED_UP: 3,
 }
 """The order in which a live reservation passes through its statuses."""
-BEFORE = "before the journal was lost"
+BEFORE_THE_LOSS = "before the journal was lost"
 """Boot id of moments that come from the gateway."""
 
 
@@ -59,7 +59,7 @@ class HistoryCheck:
         """`ended`: the last status of a reservation that is over, None if the journal knows none."""
         self._machine_id = machine_id
         self._run_id = run_id
-        self._kept: bytes | None = None
+        self._retained_digest: bytes | None = None
         """The digest that the broker last reported as retained."""
         self._twins: set[str] = set()
         """Runs of other machines; the same digest of one of them may be read again."""
@@ -79,7 +79,7 @@ class HistoryCheck:
             return "lost"
         return "asking" if FROZEN in state.history or YOUNG in state.history else "sound"
 
-    def digest_kept(self, payload: bytes) -> None:
+    def retained_digest_read(self, payload: bytes) -> None:
         """Takes the broker's copy of the last digest that this machine published. Any client may have written
         it."""
         try:
@@ -111,11 +111,11 @@ class HistoryCheck:
 
     def digest_acknowledged(self, payload: bytes) -> None:
         """The broker has acknowledged a digest of this start and retains it from now on."""
-        self._kept = payload
+        self._retained_digest = payload
 
     def _is_a_twins(self, digest: Digest, payload: bytes) -> bool:
         """Whether another start has published a digest since this one first connected."""
-        before, self._kept = self._kept, payload
+        before, self._retained_digest = self._retained_digest, payload
         if digest.run is None or digest.run == self._run_id:
             return False
         if before not in (None, payload):
@@ -151,7 +151,7 @@ class HistoryCheck:
         ours = self._loop.state.reservations.get(offered.reservation_id)
         if ours is None:
             return self._ended(offered.reservation_id) is None
-        return COURSE.get(offered.status, 0) > COURSE.get(ours.status, 0)
+        return STATUS_ORDER.get(offered.status, 0) > STATUS_ORDER.get(ours.status, 0)
 
     def _compare_new_journal(self, command: RestoreCommand) -> None:
         """Handles the first message of a gateway to a machine with a new journal and no sign of an earlier
@@ -205,4 +205,4 @@ def _reservation(lost: LostReservation) -> Reservation:
 
 
 def _moment(at: datetime | None) -> Instant | None:
-    return None if at is None else Instant(BEFORE, 0, at.timestamp(), synced=True)
+    return None if at is None else Instant(BEFORE_THE_LOSS, 0, at.timestamp(), synced=True)

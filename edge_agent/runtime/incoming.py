@@ -42,5 +42,5 @@ class SenderCheck(Protocol):
         """True for a new command, False for one that the broker delivers again. Raises `Forged` if no known
         key has signed it for this machine."""
 
-    def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
+    def require_present_challenge(self, name: str, command: Command, now: Instant) -> None:
         """Raises `Refusal` for a command that the broker may have held back."""

@@ -92,7 +92,7 @@ class LoopListener(Protocol):
     def state_changed(self) -> None:
         """The published state may have changed."""
 
-    def recorded(self) -> None:
+    def lines_committed(self) -> None:
         """Events or ledger lines were committed."""
 
     def new_journal(self) -> None:
@@ -272,7 +272,7 @@ class LockerLoop:
             self._sent_through = None
         self.state, self.last_sequence = state, sequence
         if batch.events or batch.ledger_lines:
-            listener.recorded()
+            listener.lines_committed()
         if batch.new_journal:
             listener.new_journal()
         self._release(items, listener, steps, replies, events=bool(batch.events), changed=bool(batch.changed))

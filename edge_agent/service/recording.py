@@ -41,7 +41,7 @@ class Exchange:
         return request_in_words(self.asked, profile) + (f": {said}" if said else "")
 
 
-class Recording:
+class FramePairing:
     """Pairs the frames of one board. Frames of other boards, late, damaged and unasked ones are left out."""
 
     def __init__(self, wire: Wire, address: int, profile: Profile) -> None:

@@ -162,7 +162,7 @@ def test_x9_deep_json_in_a_command_is_refused(machine: Hostile, command: str, de
 )
 def test_x9_no_retained_digest_gives_a_traceback(machine: Hostile, payload: bytes) -> None:
     async def kept() -> None:
-        machine.agent.history_check.digest_kept(payload)
+        machine.agent.history_check.retained_digest_read(payload)
 
     machine.run(kept)
     machine.check()

@@ -111,7 +111,7 @@ def test_an_expired_command_takes_no_room_and_the_room_has_a_bound(monkeypatch: 
 
 def demand(signature_check: SignatureCheck, challenge: str, now: Instant, name: str = "dropoff") -> None:
     body = body_of("r", reservation_id="r", challenge=challenge)
-    signature_check.demand_fresh(name, Command.model_validate_json(body), now)
+    signature_check.require_present_challenge(name, Command.model_validate_json(body), now)
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - QUERIES))

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from edge_agent.cli.commands import app
-from edge_agent.cli.record.steps import Talk
+from edge_agent.cli.record.steps import TerminalDialog
 from edge_agent.config.technicians import line
 from edge_agent.config.vectors import asked_by
 from edge_agent.drivers.lock_protocols import codec_of
@@ -22,7 +22,7 @@ from edge_agent.drivers.requests import AddressedRequest, Read, Write
 from edge_agent.drivers.simulated.slave import with_crc
 from edge_agent.drivers.simulated.world import World
 from edge_agent.model import Door
-from edge_agent.service.recording import Recording, is_pulse
+from edge_agent.service.recording import FramePairing, is_pulse
 from tests.support.machines import CONFIG
 from tests.support.real_site import RealSite, real_site
 
@@ -30,7 +30,7 @@ NO_BROKER = {"host": "127.0.0.1", "port": 1}
 Hand = Callable[[World], None]
 
 
-class Technician(Talk):
+class Technician(TerminalDialog):
     """Answers by a script: each question begins with a text, and has an answer and something to do at the
     machine. Each may be used several times; a question without an answer fails the test."""
 
@@ -82,7 +82,7 @@ SCRIPT: dict[str, str | bool | Hand] = {
 }
 
 
-async def record(folder: Path, talk: Talk, device: str, *more: str) -> Result:
+async def record(folder: Path, talk: TerminalDialog, device: str, *more: str) -> Result:
     arguments = ["bus", "record-profile", device, "--socket", str(folder / "agent.sock"), *more]
     return await asyncio.to_thread(CliRunner().invoke, app, arguments, obj=talk)
 
@@ -310,7 +310,7 @@ def test_only_whole_exchanges_with_the_board_itself_are_taken() -> None:
     """Over Modbus TCP they are written as on a serial line."""
     profile = load_profile(CONFIG / "devices" / "moxa-e1212.toml")
     codec = TcpCodec()
-    recording = Recording("modbus-tcp", 1, profile)
+    recording = FramePairing("modbus-tcp", 1, profile)
 
     def asked(address: int, request: Read | Write) -> bytes:
         frame = codec.encode(AddressedRequest(address, request))

@@ -182,7 +182,7 @@ BUGS = (
     Bug(
         "nobody compares the digest",
         HistoryCheck,
-        "digest_kept",
+        "retained_digest_read",
         _nothing,
         (("card an older image", DROPPED, "API"), ("card an older image", DROPPED, "nobody")),
     ),

@@ -12,7 +12,7 @@ import typer
 from edge_agent import __version__
 from edge_agent.cli.daemon import DEFAULT_SOCKET, REFUSED, USAGE, Socket, call, console, problems
 from edge_agent.cli.pin import As, PinFile
-from edge_agent.cli.record.steps import NotRecorded, Recorder, Talk
+from edge_agent.cli.record.steps import NotRecorded, TerminalDialog, VectorRecorder
 from edge_agent.cli.text.language import _, marked, plural
 from edge_agent.drivers.profiles import Profile
 from edge_agent.protocol.api import rfc3339
@@ -43,13 +43,13 @@ def record_profile(
     file = output or Path(f"{found['profile']}-vectors.toml")
     if file.exists():
         raise _stop(_("{file} exists already", file=file), USAGE)
-    talk = context.obj if isinstance(context.obj, Talk) else Talk()
+    talk = context.obj if isinstance(context.obj, TerminalDialog) else TerminalDialog()
     console.print(_introduction(found, profile), highlight=False, markup=False, soft_wrap=True)
     person = talk.text(_("Your name, for the file"))
     board = talk.text(_("Model and version, as printed on the board"))
     if not person or not board:
         raise _stop(_("without a name and a board nobody could rely on the frames"), REFUSED)
-    recorder = Recorder(socket, found, profile, talk, pin_file, name)
+    recorder = VectorRecorder(socket, found, profile, talk, pin_file, name)
     missing = _record(recorder)
     if recorder.recorded:
         _write(file, _text(found, person, board, recorder.recorded))
@@ -68,14 +68,14 @@ def record_profile(
     console.print(grade, highlight=False, markup=False, soft_wrap=True)
 
 
-def _uses(recorder: Recorder) -> set[str]:
+def _uses(recorder: VectorRecorder) -> set[str]:
     """The capabilities of the profile that cells of this machine use."""
     capabilities = {"door": "doors", "heating": "relays", "cooling": "relays"}
     found = {capabilities.get(row["use"], row["use"]) for row in recorder.device["cells"]}
     return found | ({"checks"} if recorder.profile.checks else set())
 
 
-def _record(recorder: Recorder) -> list[str]:
+def _record(recorder: VectorRecorder) -> list[str]:
     """Goes through the steps; returns what could not be recorded, and why."""
     uses = _uses(recorder)
     steps: list[tuple[str, Callable[[], None]]] = [

@@ -20,7 +20,7 @@ from edge_agent.cli.daemon import REFUSED, call, console, rows_of
 from edge_agent.cli.pin import act
 from edge_agent.cli.text.language import _
 from edge_agent.drivers.profiles import Profile
-from edge_agent.service.recording import Exchange, Recording, is_pulse, is_signal, reads_for
+from edge_agent.service.recording import Exchange, FramePairing, is_pulse, is_signal, reads_for
 
 LONGEST_S = 90
 """How long frames are followed in one step."""
@@ -36,7 +36,7 @@ class NotRecorded(Exception):
     """A step could not be recorded. The text says why."""
 
 
-class Talk:
+class TerminalDialog:
     """Asks the technician at the terminal."""
 
     def wait(self, instruction: str) -> None:
@@ -58,13 +58,13 @@ class Talk:
 
 
 @dataclass(slots=True)
-class Recorder:
+class VectorRecorder:
     """Records one device. `device`: the answer of `/v1/bus/devices/NAME`."""
 
     socket: Path
     device: dict[str, Any]
     profile: Profile
-    talk: Talk
+    talk: TerminalDialog
     pin_file: Path | None = None
     technician: str | None = None
     recorded: list[tuple[str, Exchange]] = field(default_factory=list)
@@ -259,10 +259,10 @@ class Recorder:
             first = next(rows, None)  # from here on no frame is missed
             if first is None:
                 raise NotRecorded(_("nothing passes on bus {bus}", bus=self.device["bus"]))
-            yield _exchanges(rows, Recording(first["protocol"], self.device["address"], self.profile))
+            yield _exchanges(rows, FramePairing(first["protocol"], self.device["address"], self.profile))
 
 
-def _exchanges(rows: Iterator[dict[str, Any]], recording: Recording) -> Iterator[Exchange]:
+def _exchanges(rows: Iterator[dict[str, Any]], recording: FramePairing) -> Iterator[Exchange]:
     for row in rows:
         yield from recording.take(row["direction"], bytes.fromhex(row["hex"]), row["note"])
 

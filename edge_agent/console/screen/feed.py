@@ -31,7 +31,7 @@ LOOK_S = 1.0
 BEAT_S = 3.0
 """An idle stream carries a beat this often, so that the page notices a daemon that hangs."""
 
-Page = asyncio.Queue[str | None]
+PageQueue = asyncio.Queue[str | None]
 
 
 class ScreenFeed:
@@ -52,7 +52,7 @@ class ScreenFeed:
         self._link_up = link_up
         self._any_bus = any_bus
         self._sessions = KioskSessions(ids)
-        self._pages: dict[Page, None] = {}
+        self._pages: dict[PageQueue, None] = {}
         self._changed = asyncio.Event()
 
     def state_changed(self) -> None:
@@ -161,7 +161,7 @@ class ScreenFeed:
 
         `page` identifies what the server serves now: a page that is another one loads itself again.
         """
-        queue: Page = asyncio.Queue(WAITING_MAX)
+        queue: PageQueue = asyncio.Queue(WAITING_MAX)
         if len(self._pages) >= PAGES_MAX:
             _close(next(iter(self._pages)))
             del self._pages[next(iter(self._pages))]
@@ -189,7 +189,7 @@ def _door(cell: Cell) -> Door:
     return cell.door if cell.answering and cell.contact_doubt is None else Door.UNKNOWN
 
 
-def _close(page: Page) -> None:
+def _close(page: PageQueue) -> None:
     """Ends the stream of a page."""
     while not page.empty():
         page.get_nowait()

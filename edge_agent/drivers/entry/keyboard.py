@@ -76,7 +76,7 @@ class KeyDecoder:
         self._blind = False
 
     @property
-    def patience_s(self) -> float | None:
+    def idle_after_s(self) -> float | None:
         """How long to wait for more before `idle`; None: no text is begun."""
         return HALF_TYPED_S if self._typed else None
 

@@ -109,7 +109,7 @@ class TextFramer:
         self._overlong = False
 
     @property
-    def patience_s(self) -> float | None:
+    def idle_after_s(self) -> float | None:
         """How long to wait for more before `idle`; None: no text is begun."""
         if not (self._buffer or self._overlong or self._replies.holding):
             return None
@@ -131,7 +131,7 @@ class TextFramer:
         return texts
 
     def idle(self) -> list[str]:
-        """Called when nothing has arrived for `patience_s`."""
+        """Called when nothing has arrived for `idle_after_s`."""
         texts = self._take(self._replies.flush())
         if self._pause_ends:
             return texts + self._finish()

@@ -88,12 +88,12 @@ class DescriptorReader:
         self._readable = asyncio.Event()
         asyncio.get_running_loop().add_reader(descriptor, self._readable.set)
 
-    async def read(self, patience_s: float | None) -> bytes | None:
-        """The bytes that have arrived; b"" if none arrived within `patience_s` (None: no limit); None when
+    async def read(self, idle_after_s: float | None) -> bytes | None:
+        """The bytes that have arrived; b"" if none arrived within `idle_after_s` (None: no limit); None when
         the line hung up."""
         while True:
             try:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(idle_after_s):
                     await self._readable.wait()
                 self._readable.clear()
                 return os.read(self._descriptor, 4096) or None
@@ -114,14 +114,14 @@ class Cutter(Protocol):
     """Cuts what a device sends into texts."""
 
     @property
-    def patience_s(self) -> float | None:
+    def idle_after_s(self) -> float | None:
         """How long to wait for more before `idle`; None: no text is begun."""
 
     def feed(self, data: bytes) -> list[str]:
         """The texts that `data` completes."""
 
     def idle(self) -> list[str]:
-        """The texts that a pause of `patience_s` ends."""
+        """The texts that a pause of `idle_after_s` ends."""
 
 
 class TextReader:
@@ -160,7 +160,7 @@ class TextReader:
         cutter = self._cutter(self.outlet.drop)
         reader = DescriptorReader(descriptor)
         try:
-            while (data := await reader.read(cutter.patience_s)) is not None:
+            while (data := await reader.read(cutter.idle_after_s)) is not None:
                 for text in cutter.feed(data) if data else cutter.idle():
                     self.outlet.offer(text)
         finally:

@@ -98,11 +98,11 @@ def test_backspace_escape_and_keys_that_type_nothing() -> None:
 
 def test_a_half_typed_text_is_dropped() -> None:
     decoded = Decoded()
-    assert decoded.decoder.patience_s is None
+    assert decoded.decoder.idle_after_s is None
     decoded.feed(press(2, 3))
-    assert decoded.decoder.patience_s == HALF_TYPED_S
+    assert decoded.decoder.idle_after_s == HALF_TYPED_S
     decoded.decoder.forget("never ended")
-    assert (decoded.decoder.patience_s, decoded.dropped) == (None, ["never ended"])
+    assert (decoded.decoder.idle_after_s, decoded.dropped) == (None, ["never ended"])
     assert decoded.feed(press(4, ENTER)) == ["3"]
 
 

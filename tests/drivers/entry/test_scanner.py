@@ -59,7 +59,7 @@ def test_what_ends_a_text(delimiter: Delimiter, stream: bytes, texts: list[str],
         framed = Framed(delimiter)
         assert framed.feed(*pieces) == texts
         assert framed.framer.idle() == rest
-        assert framed.framer.patience_s is None
+        assert framed.framer.idle_after_s is None
         assert framed.dropped == (["never ended"] if stream.endswith(b"56") else [])
 
 
@@ -104,9 +104,9 @@ def test_a_pause_ends_a_text_soon_and_forgets_late_where_it_ends_none() -> None:
     delimiters: tuple[Delimiter, ...] = ("any", "cr", "lf", "none")
     for delimiter in delimiters:
         framed = Framed(delimiter)
-        assert framed.framer.patience_s is None
+        assert framed.framer.idle_after_s is None
         framed.feed(b"12")
-        patience[delimiter] = framed.framer.patience_s
+        patience[delimiter] = framed.framer.idle_after_s
     assert patience == {"any": 0.1, "cr": 1.0, "lf": 1.0, "none": 0.1}
 
 
@@ -162,7 +162,7 @@ def test_scanner_replies_never_lose_a_text(parts: list[bytes | str], places: lis
     texts = framed.feed(*cut(stream, places))
     assert texts == [part for part in parts if isinstance(part, str)]
     assert framed.dropped == []
-    assert framed.framer.patience_s is None
+    assert framed.framer.idle_after_s is None
 
 
 @pytest.mark.parametrize("at", range(6))
