@@ -48,7 +48,9 @@ DAEMON_SOURCES = (
     "journal/volatile.py",
     "drivers/bus.py",
     "drivers/tty.py",
+    "config/changes.py",
     "config/technicians.py",
+    "journal/configurations.py",
     "errors.py",
 )
 """Where the daemon's texts for technicians are made, below `edge_agent`."""
@@ -79,9 +81,13 @@ NOT_SHOWN = frozenset(
         "link's thread, connecting",
         "the library's thread died",
         "_ALERT_(\\w+)|alert ([a-z ]+)",
+        "wall_s, after_sequence, how, actor, origin, digest, changes",
+        "another one",
     }
 )
 """Texts of these modules that no command shows, or that fit too many sentences."""
+STATEMENTS = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ")
+"""How texts begin that are for the database."""
 DAEMON_WORDS = (
     "alarm",
     "alarms",
@@ -180,7 +186,7 @@ def _of_daemon() -> Iterator[Message]:
             if Path(place).stem in OTHER_SOURCES:
                 continue
             for text in _sentences(tree):
-                if text not in NOT_SHOWN:
+                if text not in NOT_SHOWN and not text.startswith(STATEMENTS):
                     yield Message(text, context=DAEMON, place=place)
     yield from (Message(text, context=DAEMON, place="transitions") for text in _table_reasons())
     yield from (Message(text, context=DAEMON, place="modbus") for text in EXCEPTIONS.values())

@@ -82,11 +82,11 @@ EVENTS: dict[EventType, WordText] = {
         "nothing if it is OPENED or ALREADY_OPEN; after NO_MOVEMENT or UNKNOWN look into the cell",
     ),
     EventType.MAINTENANCE_REQUESTED: WordText(
-        "a maintenance ticket was opened; `description` gives the reason",
-        "what `description` asks for; `edge-agent diagnose` shows the next step",
+        "a maintenance ticket was opened; its description gives the reason",
+        "what the description asks for; `edge-agent diagnose` shows the next step",
     ),
     EventType.CELL_STATUS_CHANGED: WordText(
-        "a cell has another status, or was blocked or faulty or is no longer; `cause` gives the reason",
+        "a cell has another status, or was blocked or faulty or is no longer; its cause gives the reason",
         "as under its status",
     ),
     EventType.ALARM_RAISED: WordText("an alarm stands", "as under its name"),

@@ -77,6 +77,29 @@ KEYS = {
 """Keys of `/v1/status` and counters of buses."""
 
 
+DETAILS = {
+    "outcome": marked("outcome"),
+    "reason": marked("reason"),
+    "recovered": marked("recovered"),
+    "status": marked("status"),
+    "blocked": marked("blocked"),
+    "faulty": marked("faulty"),
+    "cause": marked("cause"),
+    "platform_reference_id": marked("reference"),
+    "maintenance_ticket_id": marked("maintenance ticket"),
+    "description": marked("description"),
+    "severity": marked("severity"),
+    "alarm": marked("alarm"),
+    "device": marked("device"),
+}
+"""Fields of an event that have no column of their own (`edge_agent.protocol.events.EventDetail`)."""
+
+
+def detail_word(name: str) -> str:
+    """A field of an event."""
+    return _(DETAILS[name]) if name in DETAILS else name.replace("_", " ")
+
+
 def door_word(door: str) -> str:
     """A state of a door."""
     return _word(DOORS, door)

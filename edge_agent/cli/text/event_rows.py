@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from edge_agent.cli.text.display import purpose_word
+from edge_agent.cli.text.display import detail_word, purpose_word
 from edge_agent.cli.text.language import _, from_daemon
 from edge_agent.cli.text.times import moment
 
@@ -27,11 +27,12 @@ def event_row(row: dict[str, Any], *, utc: bool) -> EventRow:
     if row["kind"] == "event":
         what = row["what"].removeprefix("EVENT_TYPE_")
         by_person = row["actor"] is not None
-        more = ", ".join(f"{key} {_value(key, value, by_person)}" for key, value in row["detail"].items())
+        fields = row["detail"].items()
+        more = ", ".join(f"{detail_word(key)} {_value(key, value, by_person)}" for key, value in fields)
         if not row["sent"]:
             more = f"{more} {_('(waits for the broker)')}".strip()
     elif row["kind"] == "configuration":
-        what, more = row["what"], "; ".join(row["detail"]["changes"])
+        what, more = row["what"], "; ".join(map(from_daemon, row["detail"]["changes"]))
     else:
         what = _("unlock: {outcome}", outcome=row["what"])
         more = purpose_word(row["purpose"])
@@ -49,5 +50,7 @@ WRITTEN_BY_PEOPLE = frozenset({"description", "platform_reference_id"})
 
 def _value(key: str, value: Any, by_person: bool) -> Any:
     """A detail of an event: its reason is a text of the daemon, unless a person gave it."""
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
     written = by_person or key in WRITTEN_BY_PEOPLE or not isinstance(value, str)
     return value if written else from_daemon(value)
