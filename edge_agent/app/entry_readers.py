@@ -22,7 +22,13 @@ def readers_of(settings: Settings, on_text: OnText) -> dict[str, TextReader]:
 
 def _reader(section: ScannerSection | KeypadSection, on_text: OnText) -> TextReader:
     if isinstance(section, KeypadSection):
-        return Keyboard(section.device, on_text, prefix=section.prefix, suffix=section.suffix)
+        return Keyboard(
+            section.device,
+            on_text,
+            prefix=section.prefix,
+            suffix=section.suffix,
+            layout=section.layout,
+        )
     return SerialScanner(
         section.port, section.baud, on_text, section.delimiter, section.prefix, section.suffix
     )

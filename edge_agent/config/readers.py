@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edge_agent.drivers.entry.key_layouts import LayoutName
 from edge_agent.drivers.entry.scanner import Delimiter
 
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
@@ -29,10 +30,11 @@ class ScannerSection(_Reader):
 
 
 class KeypadSection(_Reader):
-    """A USB keypad or scanner that is a keyboard, by its `/dev/input/by-id/…-event-kbd`; `prefix` and
-    `suffix`: what the device puts around each text."""
+    """A USB keypad or scanner that is a keyboard, by its `/dev/input/by-id/…-event-kbd`; `layout`: of which
+    country's keyboard it presses the keys; `prefix` and `suffix`: what the device puts around each text."""
 
     device: Place
+    layout: LayoutName = "us"
     prefix: Affix = ""
     suffix: Affix = ""
 
@@ -43,6 +45,7 @@ class CardReaderSection(_Reader):
 
     device: Place | None = None
     port: Place | None = None
+    layout: LayoutName = "us"
     baud: Baud = 9600
     delimiter: Delimiter = "any"
     prefix: Affix = ""
@@ -70,4 +73,4 @@ class CardReaderSection(_Reader):
         """The same reader as a keypad; None if it is on a serial port."""
         if self.device is None:
             return None
-        return KeypadSection(device=self.device, prefix=self.prefix, suffix=self.suffix)
+        return KeypadSection(device=self.device, layout=self.layout, prefix=self.prefix, suffix=self.suffix)

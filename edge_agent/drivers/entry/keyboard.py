@@ -1,7 +1,7 @@
 """A USB scanner or keypad that is a keyboard to Linux: an evdev device, grabbed for exclusive use.
 
-Layouts and numbers: Linux, `include/uapi/linux/input.h` and `input-event-codes.h`. The device types as on a
-US keyboard; Caps Lock is ignored. Enter, Tab and `#` end a text; what is typed is not logged.
+Structure and numbers of events: Linux, `include/uapi/linux/input.h` and `input-event-codes.h`. Caps Lock is
+ignored. Enter, Tab and `#` end a text; what is typed is not logged.
 
 A scanner without an end mark leaves its text unfinished, and somebody may type half a code and go. So what
 was typed before a pause, and is followed by characters as fast as a scanner's, is no part of that text.
@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Callable
 
+from edge_agent.drivers.entry.key_layouts import LayoutName, keys_of
 from edge_agent.drivers.entry.text_input import LONGEST_TEXT, OnText, TextReader, clean
 from edge_agent.errors import PortLost
 
@@ -27,9 +28,12 @@ HALF_TYPED_S = 5.0
 EV_SYN, EV_KEY = 0, 1
 SYN_REPORT, SYN_DROPPED = 0, 3
 RELEASED, PRESSED = 0, 1
-KEY_ESC, KEY_BACKSPACE = 1, 14
-KEYS_END = (15, 28, 96)
-"""Tab, Enter, and Enter of the number block."""
+KEYS_CLEAR = (1, 355)
+"""Escape, and the Clear key of some keypads."""
+KEYS_BACK = (14, 111)
+"""Backspace and Delete."""
+KEYS_END = (15, 28, 96, 101, 352)
+"""Tab, Enter, Enter of the number block, Line Feed, OK."""
 SCAN_GAP_S = 0.05
 """A scanner's characters follow each other faster than this; a person's do not."""
 PAUSE_S = 0.3
@@ -38,34 +42,15 @@ SCAN_LEAST = 4
 KEYS_SHIFT = (42, 54)
 
 
-def _layout() -> dict[int, tuple[str, str]]:
-    """What each key types, alone and with shift."""
-    rows = {
-        2: ("1234567890-=", "!@#$%^&*()_+"),
-        16: ("qwertyuiop[]", "QWERTYUIOP{}"),
-        30: ("asdfghjkl;'`", 'ASDFGHJKL:"~'),
-        43: ("\\zxcvbnm,./", "|ZXCVBNM<>?"),
-        55: ("*", "*"),
-        57: (" ", " "),
-        71: ("789-456+1230.", "789-456+1230."),
-        98: ("/", "/"),
-    }
-    return {
-        first + offset: pair
-        for first, (plain, shifted) in rows.items()
-        for offset, pair in enumerate(zip(plain, shifted, strict=True))
-    }
-
-
-_LAYOUT = _layout()
-
-
 class KeyDecoder:
     """Turns a stream of `struct input_event` into texts. `drop` gets the reason for each discarded text;
     `prefix` and `suffix` are removed from each text."""
 
-    def __init__(self, drop: Callable[[str], None], prefix: str = "", suffix: str = "") -> None:
+    def __init__(
+        self, drop: Callable[[str], None], prefix: str = "", suffix: str = "", layout: LayoutName = "us"
+    ) -> None:
         self._drop = drop
+        self._keys = keys_of(layout)
         self._around = (prefix, suffix)
         self._at_s: list[float] = []
         """When each character was typed, by the kernel's clock."""
@@ -121,12 +106,12 @@ class KeyDecoder:
             pass  # released, or repeated because it was held
         elif code in KEYS_END:
             return self._enter()
-        elif code == KEY_ESC:
+        elif code in KEYS_CLEAR:
             self._clear()
-        elif code == KEY_BACKSPACE:
+        elif code in KEYS_BACK:
             del self._typed[-1:], self._at_s[-1:]
-        elif code in _LAYOUT:
-            character = _LAYOUT[code][bool(self._shifts)]
+        elif code in self._keys:
+            character = self._keys[code][bool(self._shifts)]
             if character == "#":
                 return self._enter()
             self._overlong = self._overlong or len(self._typed) >= LONGEST_TEXT
@@ -184,7 +169,8 @@ class Keyboard(TextReader):
         *,
         prefix: str = "",
         suffix: str = "",
+        layout: LayoutName = "us",
     ) -> None:
         super().__init__(
-            path, on_text, lambda: open_device(path), lambda drop: KeyDecoder(drop, prefix, suffix)
+            path, on_text, lambda: open_device(path), lambda drop: KeyDecoder(drop, prefix, suffix, layout)
         )

@@ -13,14 +13,14 @@ from edge_agent.drivers.entry.text_input import LONGEST_TEXT, OnText, TextReader
 from edge_agent.drivers.tty import open_raw
 
 Delimiter = Literal["any", "cr", "lf", "tab", "etx", "hash", "none"]
-"""What ends a text: CR, LF, TAB, ETX, EOT, `#` or a pause ("any"), one of them alone, or a pause alone
-("none")."""
+"""What ends a text: CR, LF, TAB, VT, FF, ETX, EOT, `#` or a pause ("any"), one of them alone, or a pause
+alone ("none")."""
 
 IDLE_GAP_S = 0.1
 FORGET_S = 1.0
 """If a pause does not end a text, an unfinished one is discarded after this time: the rest of it was lost."""
 _ENDS: dict[Delimiter, bytes] = {
-    "any": b"\r\n\t\x03\x04#",
+    "any": b"\r\n\t\x0b\x0c\x03\x04#",
     "cr": b"\r",
     "lf": b"\n",
     "tab": b"\t",
@@ -30,7 +30,7 @@ _ENDS: dict[Delimiter, bytes] = {
 }
 
 
-BLANK = bytes(range(5)) + b"\t\n\r\x1c\x1d\x1e\x1f "
+BLANK = bytes(byte for byte in range(0x21) if byte != 0x1B) + b"\x7f"
 """Bytes that are no text of their own."""
 
 
@@ -151,7 +151,9 @@ class TextFramer:
         try:
             text = clean(raw.decode(), *self._around)
         except UnicodeDecodeError:
-            text = ""
+            # Some put a blank of their own 8-bit set around a text; inside it they would be a misreading.
+            text = clean(raw.decode("latin-1"), *self._around)
+            text = text if text.isascii() else ""
         if not overlong and text and text.isprintable():
             return [text]
         self._drop("too long" if overlong else "not a text")

@@ -27,28 +27,37 @@ OnText = Callable[[str, float], Awaitable[object]]
 
 log = structlog.get_logger()
 
+_UNSEEN = r"\x00-\x1a\x1c-\x20\x7f-\xa0\xad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff"
+"""In a character class: control characters (STX, ETX, DLE, GS, …), all blanks, byte order marks."""
+_ESCAPE = r"\x1b(?!\[)"
+"""An escape; with a bracket it begins a key of a terminal, which is no text."""
+_OUTER = re.compile(rf"\A(?:[{_UNSEEN}]|{_ESCAPE})+|(?:[{_UNSEEN}]|{_ESCAPE})+\Z")
+_MARKS = re.compile(rf"\A[{_UNSEEN}#*]+|[{_UNSEEN}#*]+\Z")
+"""Also what keypads send with Enter and Clear, and Code 39 has at both ends."""
 _FRONT = re.compile(
-    r"""
-    [\x00-\x04\t\n\r\x1c-\x20\ufeff]+  # STX, GS (FNC1 of GS1 codes), NUL, blanks, a byte order mark
+    rf"""
+    [{_UNSEEN}]+
     | \][A-Za-z][0-9A-Za-z]   # AIM identifier of the symbology, such as ]Q1 (ISO/IEC 15424)
-    | \\[0-9]{6}              # ECI designator, such as \000026 for UTF-8 (AIM ECI)
+    | \\[0-9]{{6}}            # ECI designator, such as \000026 for UTF-8 (AIM ECI)
     """,
     re.VERBOSE,
 )
-_END = re.compile(r"[\x00-\x04\t\n\r\x1c-\x20#]+\Z")
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 
 
 def clean(text: str, prefix: str = "", suffix: str = "") -> str:
-    """The text without what a scanner or keypad puts around it: control characters, AIM identifier, ECI
-    designator, a final `#`, and the configured `prefix` and `suffix`."""
-    text = _END.sub("", text)
+    """The text without what a scanner or keypad puts around it: control characters and blanks, AIM
+    identifier, ECI designator, `#` and `*`, and the configured `prefix` and `suffix`. Full-width characters
+    become plain ones."""
+    text = _OUTER.sub("", text.translate(_FULL_WIDTH))
     while found := _FRONT.match(text):
         text = text[found.end() :]
     if prefix and text.startswith(prefix):
         text = text[len(prefix) :]
-    if suffix and text.endswith(suffix):
-        text = text[: -len(suffix)]
-    return text.strip(" ")
+    if suffix:
+        whole = next((one for one in (text, _MARKS.sub("", text)) if one.endswith(suffix)), None)
+        text = text if whole is None else whole[: -len(suffix)]
+    return _MARKS.sub("", text)
 
 
 class Outlet:

@@ -7,10 +7,12 @@ import os
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from typing import get_args
 
 import pytest
 
 from edge_agent.drivers.entry import keyboard, text_input
+from edge_agent.drivers.entry.key_layouts import LayoutName, keys_of
 from edge_agent.drivers.entry.keyboard import EVENT, HALF_TYPED_S, Keyboard, KeyDecoder, open_keyboard
 from edge_agent.drivers.entry.text_input import LONGEST_TEXT
 from edge_agent.errors import PortLost
@@ -60,7 +62,7 @@ def test_the_layout_of_an_event_is_the_kernel_s() -> None:
     [
         (press(2, 3, 4, 5, 6, 7, 8, 9, 10, 11), "1234567890"),
         (press(79, 80, 81, 75, 76, 77, 71, 72, 73, 82, 83), "1234567890."),
-        (press(55, 74, 78, 98), "*-+/"),
+        (press(2, 55, 74, 78, 98, 117, 121), "1*-+/=,"),
         (press(*range(16, 26), *range(30, 39), *range(44, 51)), "qwertyuiopasdfghjklzxcvbnm"),
         (shifted(*range(16, 26), *range(30, 39), *range(44, 51)), "QWERTYUIOPASDFGHJKLZXCVBNM"),
         (press(12, 13, 26, 27, 39, 40, 41, 43, 51, 52, 53), "-=[];'`\\,./"),
@@ -72,6 +74,45 @@ def test_the_layout_of_an_event_is_the_kernel_s() -> None:
 )
 def test_keys_of_a_us_keyboard(events: bytes, text: str) -> None:
     assert Decoded().feed(events + press(ENTER)) == [text]
+
+
+QR = "DLV-DROP-res_7yZ-1234"
+
+
+def keys_for(text: str, layout: LayoutName) -> bytes:
+    """What a device with this layout presses for a text."""
+    places = {pair: code for code, pair in reversed([*keys_of(layout).items()]) if code < 55}
+    events = b""
+    for character in text:
+        code, place = next((c, pair.index(character)) for pair, c in places.items() if character in pair)
+        events += shifted(code) if place else press(code)
+    return events
+
+
+@pytest.mark.parametrize("layout", get_args(LayoutName))
+def test_s2_a_qr_text_is_read_in_every_layout(layout: LayoutName) -> None:
+    decoder = KeyDecoder(lambda reason: None, layout=layout)
+    assert decoder.feed(keys_for(QR, layout) + press(ENTER)) == [QR]
+
+
+def test_s2_a_german_scanner_read_as_another_one_is_not_understood() -> None:
+    """So the layout matters: `-`, `_`, `y` and `z` are elsewhere."""
+    assert Decoded().feed(keys_for(QR, "de") + press(ENTER)) == ["DLV/DROP/res?7zY/1234"]
+
+
+@pytest.mark.parametrize(
+    ("events", "texts"),
+    [
+        (press(513, 514, 515, 516, 523), ["1234"]),  # KEY_NUMERIC_1 to 4, KEY_NUMERIC_POUND
+        (press(522, 513, 514, 515, 516, 523), ["1234"]),  # KEY_NUMERIC_STAR first
+        (press(2, 3, 4, 5, 352), ["1234"]),  # KEY_OK
+        (press(2, 3, 4, 5, 101), ["1234"]),  # KEY_LINEFEED
+        (press(9, 9, 355, 2, 3, 4, 5, 28), ["1234"]),  # KEY_CLEAR
+        (press(2, 3, 4, 6, 111, 5, 28), ["1234"]),  # KEY_DELETE
+    ],
+)
+def test_s2_keys_of_other_keypads(events: bytes, texts: list[str]) -> None:
+    assert Decoded().feed(events) == texts
 
 
 def test_events_may_be_cut_anywhere_and_either_enter_ends_a_text() -> None:

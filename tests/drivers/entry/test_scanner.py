@@ -78,6 +78,18 @@ def test_what_ends_a_text(delimiter: Delimiter, stream: bytes, texts: list[str],
         b"]Q2\\000026DLV-PICK-res_1-1234\r",
         b"\xef\xbb\xbfDLV-PICK-res_1-1234\r",
         b"DLV-PICK-res_1-1234#",
+        b"\x01DLV-PICK-res_1-1234\r",
+        b"\x10\x02DLV-PICK-res_1-1234\x10\x03",
+        b"\x16DLV-PICK-res_1-1234\x7f\r",
+        b"\x1bDLV-PICK-res_1-1234\x07\r",
+        b"\x0eDLV-PICK-res_1-1234\x0f\r",
+        b"DLV-PICK-res_1-1234\x0b",
+        b"DLV-PICK-res_1-1234\x0c\r",
+        b"*DLV-PICK-res_1-1234*\r",
+        b"]d2\x1dDLV-PICK-res_1-1234\x1d\r",
+        b"\xc2\xa0DLV-PICK-res_1-1234\xe2\x80\x8b\r",  # U+00A0, U+200B
+        b"\xa0DLV-PICK-res_1-1234\xa0\r",  # the same in ISO 8859-1
+        "\u3000ＤＬＶ－ＰＩＣＫ－ｒｅｓ＿１－１２３４＃\r".encode(),
     ],
 )
 def test_s1_a_text_is_read_without_what_scanners_put_around_it(stream: bytes) -> None:
@@ -91,6 +103,8 @@ def test_s1_a_text_is_read_without_what_scanners_put_around_it(stream: bytes) ->
 def test_s1_a_configured_prefix_and_suffix_are_removed() -> None:
     framer = TextFramer("cr", lambda _: None, prefix="QR:", suffix="!")
     assert framer.feed(b"\x02QR:1234!\x03\r5678\rQR:9\r") == ["1234", "5678", "9"]
+    starred = TextFramer("cr", lambda _: None, prefix="*A", suffix="#!")
+    assert starred.feed(b"*A1234#!\r\x02*A5678#!#\x03\r*9*\r") == ["1234", "5678", "9"]
 
 
 @pytest.mark.parametrize("text", ["１２３４", "١٢٣٤", "۱۲۳۴", "१२३४", "1２३4"])
