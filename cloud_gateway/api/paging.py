@@ -1,4 +1,5 @@
-"""Page tokens of a list: an opaque position in the list, with a checksum that detects guessed tokens."""
+"""Page tokens of a list: an opaque cursor, which names the last row of a page, with a checksum that detects
+guessed tokens."""
 
 from __future__ import annotations
 
@@ -19,17 +20,18 @@ def token_after(row: ReservationRow) -> str:
     return base64.urlsafe_b64encode(f"{place}.{_checksum(place)}".encode()).decode().rstrip("=")
 
 
-def position_of(token: str) -> tuple[int, int]:
-    """Creation time and position that a token encodes. Raises `Refusal` INVALID_ARGUMENT."""
+def cursor_of(token: str) -> tuple[int, int]:
+    """The cursor that a token encodes: creation time and row number of the last row. Raises `Refusal`
+    INVALID_ARGUMENT."""
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode(
             "ascii"
         )
         place, _, checksum = text.rpartition(".")
         if hmac.compare_digest(checksum, _checksum(place)):
-            created_s, position = (int(part) for part in place.split("."))
-            if 0 <= created_s <= LARGEST and 0 <= position <= LARGEST:
-                return created_s, position
+            created_s, row_number = (int(part) for part in place.split("."))
+            if 0 <= created_s <= LARGEST and 0 <= row_number <= LARGEST:
+                return created_s, row_number
     except ValueError:
         pass
     raise invalid("page_token", "is not a token of this API")

@@ -36,7 +36,7 @@ from cloud_gateway.api.common import (
 )
 from cloud_gateway.api.errors import not_found
 from cloud_gateway.api.idempotency import CommandIds
-from cloud_gateway.api.paging import position_of, token_after
+from cloud_gateway.api.paging import cursor_of, token_after
 from cloud_gateway.db.store import ReservationRow
 from cloud_gateway.events.given_up import cancelled_meanwhile, note_given_up, withdraw_cancellation
 from cloud_gateway.machines.commands import Reply
@@ -99,7 +99,7 @@ async def list_reservations(
         caller.name,
         now_s=parts.clock(),
         page_size=page_size + 1,
-        after=position_of(page_token) if page_token else None,
+        after=cursor_of(page_token) if page_token else None,
         created_after_s=created_after,
     )
     page = rows[:page_size]

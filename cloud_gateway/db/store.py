@@ -192,7 +192,7 @@ class Store:
         after: tuple[int, int] | None,
         created_after_s: int | None,
     ) -> tuple[list[ReservationRow], int]:
-        """At most `page_size` ongoing reservations of a platform after the place `after`, oldest first, and
+        """At most `page_size` ongoing reservations of a platform after the cursor `after`, oldest first, and
         their total number."""
         wanted = and_(reservations.c.platform == platform, is_ongoing(now_s))
         if created_after_s is not None:

@@ -1,4 +1,5 @@
-"""The gateway's tables. Times are Unix seconds; `…_at` texts are as the API writes them."""
+"""The gateway's tables. Times are Unix seconds; `…_at` texts are as the API writes them; `position` is a
+row's number, which rises in the order in which rows were written."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from cloud_gateway.db.tables import counts, events, sources
 from cloud_gateway.events.sequence import (
     SUSPECTED,
     UNNAMED,
-    advance,
     applied_sequence,
+    apply_in_order,
     apply_or_reject,
     event_row,
     lock_machine,
@@ -34,7 +34,7 @@ OPEN = ("held", SUSPECTED)
 @dataclass(frozen=True, slots=True)
 class Audit:
     """The progress of a comparison. `journal_id` is None before the machine has named its journal; `mark` is
-    the position of the last event that was stored when the machine was asked."""
+    the row number (`position`) of the last event that was stored when the machine was asked."""
 
     next_sequence: int
     journal_id: str | None
@@ -56,7 +56,7 @@ def audit_of(db: Connection, machine_id: str) -> Audit | None:
     return Audit(row.audit_from, row.audit_journal, row.audit_mark)
 
 
-def record_position(db: Connection, machine_id: str) -> None:
+def record_mark(db: Connection, machine_id: str) -> None:
     """Records the last stored event when the machine is asked: its reply covers all of its events up to that
     one."""
     last = select(func.max(events.c.position)).where(events.c.machine_id == machine_id)
@@ -144,7 +144,7 @@ def skip(db: Connection, machine_id: str, now_s: float) -> int:
         else:
             _disown(db, machine_id, [row], now_s)
     _note(db, machine_id, audit_from=None, audit_journal=None)
-    return advance(db, machine_id, journal, (), now_s)
+    return apply_in_order(db, machine_id, journal, (), now_s)
 
 
 def _apply(db: Connection, machine_id: str, one: ReceivedEvent, now_s: float) -> str:

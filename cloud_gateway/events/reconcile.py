@@ -32,12 +32,12 @@ from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.sync import Digest
 
-AT_ONCE = 4
+MACHINES_AT_ONCE = 4
 """How many machines are asked at the same time."""
 PAGES_MAX = 100_000
 INCOMPLETE_MAX = 1000
 PAUSE_MAX_S = 600.0
-PATIENCE = 10
+ASKED_ANYWAY_AFTER = 10
 """A machine that sends events without a pause is asked at the latest after this many times
 `missing_after_s`."""
 
@@ -169,13 +169,13 @@ class Reconciler:
             since = self._clock() + 1  # later than any `verified_s`: an earlier confirmation does not count
         elif check is not None and now_s - check.began_s >= missing_after_s:
             more_announced = check.digest is not None and (progress.applied or 0) < check.digest.last_sequence
-            patient = more_announced or now_s - check.began_s < PATIENCE * missing_after_s
+            patient = more_announced or now_s - check.began_s < ASKED_ANYWAY_AFTER * missing_after_s
             if patient and not still:
                 return  # events are still arriving; they may be all that is missing
             since = await self._since(check, progress)
             if since is None:
                 self._checks.pop(machine_id, None)
-        if since is not None and len(self._asking) < AT_ONCE:
+        if since is not None and len(self._asking) < MACHINES_AT_ONCE:
             self._start(group, self._asking, machine_id, partial(self._sync, machine_id, since))
 
     async def _since(self, check: _Check, progress: EventProgress) -> float | None:
@@ -301,8 +301,8 @@ class Reconciler:
         self._learn_next(group)
 
     def _learn_next(self, group: asyncio.TaskGroup) -> None:
-        """Requests the next ones, at most `AT_ONCE` at a time."""
-        while self._to_learn and len(self._learning) < AT_ONCE:
+        """Requests the next ones, at most `MACHINES_AT_ONCE` at a time."""
+        while self._to_learn and len(self._learning) < MACHINES_AT_ONCE:
             reservation_id, machine_id = self._to_learn.popleft()
             name = f"reservation {reservation_id}"
             pause = self._pauses.get(name)

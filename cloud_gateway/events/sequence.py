@@ -30,8 +30,8 @@ from cloud_gateway.machines.message_validation import (
 from edge_agent.protocol.events import Event
 from edge_agent.protocol.topics import Topics
 
-AT_ONCE = 200
-"""How many waiting events are read at a time."""
+STORED_AT_ONCE = 200
+"""How many waiting events are read from the database at a time."""
 JOURNALS_MAX = 100
 """The most journals that one machine may have had; each new disk begins one."""
 HELD_MAX = 20_000
@@ -65,7 +65,7 @@ def take_events(db: Connection, received: Sequence[ReceivedEvent], now_s: float)
                 present = present_journal(db, machine_id)
             by_journal.setdefault(journal, []).append(one)
         for journal in sorted(by_journal):
-            applied += advance(db, machine_id, journal, by_journal[journal], now_s)
+            applied += apply_in_order(db, machine_id, journal, by_journal[journal], now_s)
     return applied
 
 
@@ -193,7 +193,7 @@ class _Waiting:
         return read_stored_event(self.payload)
 
 
-def advance(
+def apply_in_order(
     db: Connection,
     machine_id: str,
     journal_id: str,
@@ -206,30 +206,30 @@ def advance(
 
     What is still missing up to the sequence `through` is lost and skipped.
     """
-    applied = before = applied_sequence(db, machine_id, journal_id)
-    fresh = _with_free_number(db, machine_id, journal_id, received, applied, now_s)
-    done = 0
+    applied = applied_before = applied_sequence(db, machine_id, journal_id)
+    new_events = _with_free_number(db, machine_id, journal_id, received, applied, now_s)
+    count = 0
     while True:
         stored = _stored(db, machine_id, journal_id, applied or 0)
-        if len(stored) == AT_ONCE and fresh:
-            # There are more than these: the new events have to be read in order among them.
-            _store(db, journal_id, fresh, {}, now_s)
-            fresh = []
+        all_read = len(stored) < STORED_AT_ONCE
+        if not all_read and new_events:
+            # The new events have to be read in order among the stored ones: they are stored first.
+            _store(db, journal_id, new_events, {}, now_s)
+            new_events = []
             continue
-        run, applied = _next_without_gap(
-            machine_id, sorted([*stored, *fresh], key=_sequence), applied, through
-        )
-        states = _apply_run(db, machine_id, run, now_s)
-        done += sum(state == "applied" for state in states.values())
+        waiting = sorted([*stored, *new_events], key=_sequence)
+        next_events, applied = _next_without_gap(machine_id, waiting, applied, through)
+        states = _apply_each(db, machine_id, next_events, now_s)
+        count += sum(state == "applied" for state in states.values())
         _mark(db, stored, states)
-        if len(stored) < AT_ONCE or not run:
-            _store(db, journal_id, fresh, states, now_s)
+        if all_read or not next_events:
+            _store(db, journal_id, new_events, states, now_s)
             break
     if through > (applied or 0):
-        applied = _pass_over(machine_id, applied or 0, through)
-    if applied != before:
+        applied = _skip_missing(machine_id, applied or 0, through)
+    if applied != applied_before:
         db.execute(update(counts).where(*_count(machine_id, journal_id)).values(applied_sequence=applied))
-    return done
+    return count
 
 
 def _sequence(waiting: _Waiting) -> int:
@@ -268,7 +268,7 @@ def _stored(db: Connection, machine_id: str, journal_id: str, after: int) -> lis
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
     query = select(events.c.position, events.c.sequence, events.c.state, events.c.payload)
     query = query.where(*mine, events.c.state.in_(("held", "rejected")), events.c.sequence > after)
-    rows = db.execute(query.order_by(events.c.sequence).limit(AT_ONCE)).all()
+    rows = db.execute(query.order_by(events.c.sequence).limit(STORED_AT_ONCE)).all()
     return [_Waiting(row.sequence, row.position, None, row.payload, row.state == "held") for row in rows]
 
 
@@ -278,34 +278,34 @@ def _next_without_gap(
     """The next events without a gap, and the applied sequence after them."""
     if applied is None and (through or (waiting and waiting[0].sequence == 1)):
         applied = 0
-    run: list[_Waiting] = []
+    next_events: list[_Waiting] = []
     for one in waiting:
         if applied is None:
             break
         if one.sequence > applied + 1:
-            applied = _pass_over(machine_id, applied, min(through, one.sequence - 1))
+            applied = _skip_missing(machine_id, applied, min(through, one.sequence - 1))
         if one.sequence > applied + 1:
             break
-        run.append(one)
+        next_events.append(one)
         applied = one.sequence
-    return run, applied
+    return next_events, applied
 
 
-def _apply_run(db: Connection, machine_id: str, run: Sequence[_Waiting], now_s: float) -> dict[int, str]:
+def _apply_each(db: Connection, machine_id: str, waiting: Sequence[_Waiting], now_s: float) -> dict[int, str]:
     """Applies events one after the other; returns the state of each by its sequence."""
     try:
         with db.begin_nested():
-            for one in run:
+            for one in waiting:
                 if one.readable:
                     apply_event(db, one.read(), now_s)
     except DBAPIError as error:
         if not isinstance(error, DataError):
             raise
     except Exception:  # any fault of one event must not stop the others
-        log().warning("events_one_by_one", machine_id=machine_id, count=len(run))
+        log().warning("events_one_by_one", machine_id=machine_id, count=len(waiting))
     else:
-        return {one.sequence: "applied" if one.readable else "rejected" for one in run}
-    return {one.sequence: _apply(db, machine_id, one, now_s) for one in run}
+        return {one.sequence: "applied" if one.readable else "rejected" for one in waiting}
+    return {one.sequence: _apply(db, machine_id, one, now_s) for one in waiting}
 
 
 def _apply(db: Connection, machine_id: str, one: _Waiting, now_s: float) -> str:
@@ -342,19 +342,19 @@ def _mark(db: Connection, stored: Sequence[_Waiting], states: dict[int, str]) ->
 
 
 def _store(
-    db: Connection, journal_id: str, fresh: Sequence[_Waiting], states: dict[int, str], now_s: float
+    db: Connection, journal_id: str, new_events: Sequence[_Waiting], states: dict[int, str], now_s: float
 ) -> None:
     """Stores new events, each with its resulting state."""
     rows: list[dict[str, Any]] = []
-    waiting: list[dict[str, Any]] = []
-    for one in sorted(fresh, key=_sequence):
+    held: list[dict[str, Any]] = []
+    for one in sorted(new_events, key=_sequence):
         received = one.received
         assert received is not None
         state = states.get(one.sequence, "held" if one.readable else "rejected")
-        place = rows if one.sequence in states else waiting
+        place = rows if one.sequence in states else held
         place.append(event_row(received, journal_id, state, now_s))
-    if waiting:
-        rows += waiting[: _room(db, waiting[0]["machine_id"])]
+    if held:
+        rows += held[: _room(db, held[0]["machine_id"])]
     if rows:
         db.execute(insert(events), rows)
 
@@ -374,7 +374,7 @@ def event_row(received: ReceivedEvent, journal_id: str, state: str, now_s: float
     }
 
 
-def _pass_over(machine_id: str, applied: int, through: int) -> int:
+def _skip_missing(machine_id: str, applied: int, through: int) -> int:
     """Skips the missing events up to `through`, which are lost; returns the last sequence that is dealt
     with."""
     if through <= applied:
@@ -397,7 +397,7 @@ def skip_to_first_held(db: Connection, machine_id: str, now_s: float) -> int:
     if applied is None:
         begin = update(counts).where(*_count(machine_id, journal)).values(applied_sequence=first - 1)
         db.execute(begin)
-    return advance(db, machine_id, journal, (), now_s, through=first - 1)
+    return apply_in_order(db, machine_id, journal, (), now_s, through=first - 1)
 
 
 def reject_beyond(db: Connection, machine_id: str, journal_id: str, last: int, before_s: float) -> None:

@@ -17,8 +17,8 @@ from cloud_gateway.db.tables import counts, events, reservations, sources
 from cloud_gateway.events import audit
 from cloud_gateway.events.projection import put_over, put_view, restate
 from cloud_gateway.events.sequence import (
-    advance,
     applied_sequence,
+    apply_in_order,
     events_in_reply,
     journal_for,
     lock_machine,
@@ -114,7 +114,7 @@ def start_request(db: Connection, machine_id: str, until_s: float) -> int:
     audit_state = audit.audit_of(db, machine_id)
     if audit_state is not None:
         lock_machine(db, machine_id)
-        audit.record_position(db, machine_id)
+        audit.record_mark(db, machine_id)
         return audit_state.next_sequence
     return (progress_of(db, [machine_id])[machine_id].applied or 0) + 1
 
@@ -144,7 +144,7 @@ def take_page(
     if from_sequence > (applied or 0) + 1:
         return Taken(0, last=False)  # another journal than we thought: its own gap is requested
     received, through = _read(db, machine_id, page, from_sequence, now_s)
-    done = advance(db, machine_id, journal, unknown(db, machine_id, received), now_s, through)
+    done = apply_in_order(db, machine_id, journal, unknown(db, machine_id, received), now_s, through)
     if page.reservations is None:
         return Taken(done, last=False)
     if applied is None:
@@ -220,7 +220,7 @@ def _finish_others(db: Connection, machine_id: str, journal: str, before_s: floa
     done = 0
     for row in db.execute(query.group_by(events.c.journal_id)).all():
         insert_once(db, counts, {"machine_id": machine_id, "journal_id": row[0]})
-        done += advance(db, machine_id, row[0], (), now_s, through=row[1])
+        done += apply_in_order(db, machine_id, row[0], (), now_s, through=row[1])
     return done
 
 

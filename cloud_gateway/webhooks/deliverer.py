@@ -45,7 +45,7 @@ DELIVERIES_MAX = 200
 """The most deliveries under way at once; fewer if the process may open few descriptors."""
 ATTEMPTS_MIN = 12
 """The fewest attempts before one counts as dead: its age alone may come from an outage of ours."""
-AT_ONCE = 100
+WEBHOOKS_AT_ONCE = 100
 """How many are taken from the queue at a time."""
 RESOLVERS = 8
 DAY_S = 86_400.0
@@ -144,7 +144,7 @@ class Deliverer:
             return None
         now_s, full = self._clock(), self._full()
         found = await self._store.read(
-            lambda db: due_webhooks(db, now_s, self._plausible_ahead, AT_ONCE, full, after)
+            lambda db: due_webhooks(db, now_s, self._plausible_ahead, WEBHOOKS_AT_ONCE, full, after)
         )
         chosen = self._choose(found)
         claimed: dict[int, Claimed] = {}
@@ -159,7 +159,7 @@ class Deliverer:
                     self._free_slot(position)
         for webhook in claimed.values():
             group.create_task(self._handle(client, webhook))
-        return found[-1].position if len(found) == AT_ONCE else None
+        return found[-1].position if len(found) == WEBHOOKS_AT_ONCE else None
 
     def _full(self) -> tuple[set[tuple[str, str]], list[str]]:
         """The receivers without a free slot: as (platform, URL) of deliveries under way, and as platforms

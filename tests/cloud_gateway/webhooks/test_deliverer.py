@@ -14,7 +14,7 @@ import pytest
 
 from cloud_gateway.db.store import Store
 from cloud_gateway.settings import Timing
-from cloud_gateway.webhooks.deliverer import AT_ONCE, DELIVERIES_MAX, PER_RECEIVER, Deliverer
+from cloud_gateway.webhooks.deliverer import DELIVERIES_MAX, PER_RECEIVER, WEBHOOKS_AT_ONCE, Deliverer
 from cloud_gateway.webhooks.queue import Due
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.events.test_projection import NOW_S, event, opened, put, view
@@ -79,9 +79,9 @@ async def test_webhooks_behind_many_of_a_silent_receiver_are_delivered(
 
     monkeypatch.setattr("cloud_gateway.webhooks.deliverer.post", silent)
     async with opened(tmp_path) as store:
-        for number in range(1, AT_ONCE + 20):
+        for number in range(1, WEBHOOKS_AT_ONCE + 20):
             await queue(store, number, f"https://silent.example/{number}")
-        await queue(store, AT_ONCE + 20, "https://good.example/")
+        await queue(store, WEBHOOKS_AT_ONCE + 20, "https://good.example/")
         async with working(store, tmp_path, replace(QUICK, webhook_timeout_s=60.0)):
             await eventually(lambda: "https://good.example/" in calls)
         assert len(calls) == PER_RECEIVER + 1
