@@ -11,7 +11,9 @@ from pydantic import Field, model_validator
 
 from edge_agent.drivers.profile_types import Bit, Bulk, Channels, Offset, ProfilePart, Word
 
-NumberFormat = Literal["int16", "uint16", "int32", "uint32", "float32"]
+NumberFormat = Literal["int16", "uint16", "int32", "uint32", "float32", "sign16", "sign32", "bcd16", "bcd32"]
+"""How a number is stored: two's complement, without a sign, an IEEE 754 number, a magnitude whose highest bit
+is the sign, or a decimal digit in every four bits."""
 WordOrder = Literal["high-first", "low-first"]
 REGISTERS_MAX = 125
 """The most registers of one read (MODBUS Application Protocol V1.1b3, 6.3)."""
@@ -34,17 +36,29 @@ def number_in(
     if number_format == "float32":
         (number,) = struct.unpack(">f", data)
         return float(number)
-    return int.from_bytes(data, "big", signed=number_format.startswith("int"))
+    if number_format.startswith("bcd"):
+        digits = data.hex()
+        return int(digits) if digits.isdecimal() else math.nan
+    number = int.from_bytes(data, "big", signed=number_format.startswith("int"))
+    if number_format.startswith("sign"):
+        sign = 1 << (8 * len(data) - 1)
+        return sign - number if number & sign else number
+    return number
 
 
 def words_of(
     number: float, number_format: NumberFormat, word_order: WordOrder, *, bytes_swapped: bool
 ) -> list[int]:
     """The registers that hold a number, the inverse of `number_in`."""
+    size = 2 * size_of(number_format)
     if number_format == "float32":
         data = struct.pack(">f", number)
+    elif number_format.startswith("bcd"):
+        data = bytes.fromhex(f"{max(0, round(number)):0{2 * size}d}"[-2 * size :])
+    elif number_format.startswith("sign"):
+        sign = (1 << (8 * size - 1)) if number < 0 else 0
+        data = (sign | abs(round(number))).to_bytes(size, "big")
     else:
-        size = 2 * size_of(number_format)
         data = (round(number) % (1 << 8 * size)).to_bytes(size, "big")
     words = [data[at : at + 2] for at in range(0, len(data), 2)]
     if word_order == "low-first":
@@ -68,8 +82,8 @@ class ScaleCapability(ProfilePart):
     """How many registers the block has."""
     mass_offset: Offset = 0
     """Where in the block the weight begins."""
-    mass_format: Literal["int16", "int32", "float32"] = "int32"
-    """One register, two registers, or two registers with an IEEE 754 number."""
+    mass_format: NumberFormat = "int32"
+    """How the weight is stored, in one register (16) or two (32)."""
     word_order: WordOrder = "high-first"
     """Which register of two comes first: the high or the low half."""
     bytes_swapped: bool = False
@@ -109,14 +123,14 @@ class ScaleCapability(ProfilePart):
             )
         if self.status_function is not None and self.status_address is None:
             raise ValueError("status_function is for a status at status_address")
-        if not self.mass_signed and (self.negative_bit is None or self.mass_format == "float32"):
+        if not self.mass_signed and (self.negative_bit is None or not self.mass_format.startswith("int")):
             raise ValueError("a magnitude is an integer with negative_bit")
         return self
 
     @property
     def stored_format(self) -> NumberFormat:
         """How the number is stored, its sign considered."""
-        if self.mass_format == "float32" or self.mass_signed:
+        if self.mass_signed or not self.mass_format.startswith("int"):
             return self.mass_format
         return "uint16" if self.mass_format == "int16" else "uint32"
 
@@ -152,7 +166,7 @@ class TemperatureCapability(ProfilePart):
     stride: Annotated[int, Field(strict=True, ge=1, le=16)] = 1
     """How many registers it is from one probe to the next."""
     number_format: NumberFormat = "int16"
-    """How a temperature is stored: one register, two registers, or two with an IEEE 754 number."""
+    """How a temperature is stored, in one register (16) or two (32)."""
     word_order: WordOrder = "high-first"
     """Which register of two comes first: the high or the low half."""
     bytes_swapped: bool = False

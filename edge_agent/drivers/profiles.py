@@ -138,6 +138,14 @@ class DoorsCapability(ProfilePart):
     """For functions 03 and 04: a register for each contact (0 is low, any other value high), or a bit."""
     first_bit: Bit = 0
     """In a mask: the bit of contact 1 in the first register; contact 2 is the next higher bit."""
+    word_order: Literal["low-first", "high-first"] = "low-first"
+    """In a mask of several registers: whether the contacts go on in the next register or the one before."""
+    bytes_swapped: bool = False
+    """In a mask: whether the two bytes of each register are swapped."""
+    bits_reversed: bool = False
+    """In a mask: whether bits count from the highest of each register, as `first_bit` then does, too."""
+    bit: Bit | None = None
+    """With a register for each contact: the bit that is its level; absent: any value but 0 is high."""
     bulk: Bulk = None
     """The most bits or registers in one read; absent: all of them."""
     command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
@@ -153,6 +161,12 @@ class DoorsCapability(ProfilePart):
             raise ValueError(f"function {self.function} reads bits: registers is for functions 3 and 4")
         if self.first_bit and self.registers != "mask":
             raise ValueError(f'first_bit = {self.first_bit} is for registers = "mask"')
+        if self.registers != "mask" and (
+            self.word_order != "low-first" or self.bytes_swapped or self.bits_reversed
+        ):
+            raise ValueError('word_order, bytes_swapped and bits_reversed are for registers = "mask"')
+        if self.bit is not None and self.registers != "each":
+            raise ValueError(f'bit = {self.bit} is for registers = "each"')
         return self
 
     @property
@@ -163,9 +177,32 @@ class DoorsCapability(ProfilePart):
     def levels(self, values: Sequence[int]) -> list[int]:
         """The level (0 or 1) of each contact, from the bits or registers that were read."""
         if self.registers == "mask":
-            mask = sum(value << 16 * place for place, value in enumerate(values)) >> self.first_bit
+            ordered = values if self.word_order == "low-first" else values[::-1]
+            words = [self._turned(value) for value in ordered]
+            mask = sum(word << 16 * place for place, word in enumerate(words)) >> self.first_bit
             return [mask >> channel & 1 for channel in range(self.channels)]
+        if self.bit is not None:
+            return [value >> self.bit & 1 for value in values]
         return [int(value != 0) for value in values]
+
+    def mask_of(self, levels: Sequence[int]) -> list[int]:
+        """The registers of a mask with these levels, the inverse of `levels`."""
+        mask = sum(level << channel for channel, level in enumerate(levels)) << self.first_bit
+        words = [self._turned(mask >> 16 * place & 0xFFFF, back=True) for place in range(self.points)]
+        return words if self.word_order == "low-first" else words[::-1]
+
+    def _turned(self, word: int, *, back: bool = False) -> int:
+        """A register with its bytes and bits in the usual order, or back in the board's."""
+        steps = [self._bytes_turned, self._bits_turned]
+        for step in reversed(steps) if back else steps:
+            word = step(word)
+        return word
+
+    def _bytes_turned(self, word: int) -> int:
+        return (word & 0xFF) << 8 | word >> 8 if self.bytes_swapped else word
+
+    def _bits_turned(self, word: int) -> int:
+        return int(f"{word:016b}"[::-1], 2) if self.bits_reversed else word
 
 
 class RelaysCapability(ProfilePart):

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge_agent.drivers.boards import Device, DoorInputs, RegisterScale, TemperatureInputs
 from edge_agent.drivers.bus import BusOwner, Priority
+from edge_agent.drivers.measuring import words_of
 from edge_agent.drivers.profiles import (
     BusNeeds,
     DoorsCapability,
@@ -67,6 +70,36 @@ def doors(**keys: Any) -> DoorsCapability:
             [1, 0, 0, 1, 0, 0, 0, 1],
             [Read(3, 0x81, 1), Read(3, 0x82, 1)],
         ),
+        (
+            {"function": 3, "registers": "mask", "bytes_swapped": True},
+            [[0x8900]],
+            [1, 0, 0, 1, 0, 0, 0, 1],
+            [Read(3, 0x81, 1)],
+        ),
+        (
+            {"function": 3, "registers": "mask", "bits_reversed": True},
+            [[0x9100]],
+            [1, 0, 0, 1, 0, 0, 0, 1],
+            [Read(3, 0x81, 1)],
+        ),
+        (
+            {"function": 4, "registers": "mask", "bits_reversed": True, "first_bit": 8},
+            [[0xFF91]],
+            [1, 0, 0, 1, 0, 0, 0, 1],
+            [Read(4, 0x81, 1)],
+        ),
+        (
+            {"function": 3, "registers": "mask", "word_order": "high-first", "channels": 20},
+            [[0x0008, 0x8001]],
+            [1, *[0] * 14, 1, 0, 0, 0, 1],
+            [Read(3, 0x81, 2)],
+        ),
+        (
+            {"function": 3, "registers": "each", "bit": 4},
+            [[0x10, 0x0F, 0, 0x1F, 0, 0, 0, 0x8010]],
+            [1, 0, 0, 1, 0, 0, 0, 1],
+            [Read(3, 0x81, 8)],
+        ),
     ],
 )
 def test_f4_contacts_are_read_from_bits_and_registers(
@@ -84,11 +117,37 @@ def test_f4_contacts_are_read_from_bits_and_registers(
         ({"function": 2, "registers": "each"}, "registers is for functions 3 and 4"),
         ({"function": 3, "registers": "each", "first_bit": 2}, "first_bit"),
         ({"function": 5}, "function"),
+        ({"function": 3, "registers": "each", "bytes_swapped": True}, "bytes_swapped"),
+        ({"function": 1, "word_order": "high-first"}, "word_order"),
+        ({"function": 3, "registers": "mask", "bit": 2}, "bit = 2"),
     ],
 )
 def test_f4_a_form_that_does_not_fit_is_refused_by_its_key(keys: dict[str, Any], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
         doors(**keys)
+
+
+@given(
+    st.lists(st.integers(0, 1), min_size=1, max_size=64),
+    st.integers(0, 15),
+    st.sampled_from(["low-first", "high-first"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_f4_a_mask_is_read_as_it_was_made(
+    levels: list[int], first_bit: int, word_order: str, swapped: bool, turned: bool
+) -> None:
+    keys = {
+        "first_bit": first_bit,
+        "word_order": word_order,
+        "bytes_swapped": swapped,
+        "bits_reversed": turned,
+    }
+    part = doors(function=3, registers="mask", channels=len(levels), **keys)
+    registers = part.mask_of(levels)
+    assert len(registers) == part.points
+    assert all(0 <= register <= 0xFFFF for register in registers)
+    assert part.levels(registers) == levels
 
 
 def scale(**keys: Any) -> ScaleCapability:
@@ -120,6 +179,30 @@ def test_f5_a_weight_is_read_in_every_format_and_order(
     )
     weight = asyncio.run(RegisterScale(Registers(answer).device, part).read())
     assert weight.mass_g == mass_g
+
+
+@pytest.mark.parametrize(
+    ("mass_format", "registers", "mass_g"),
+    [
+        ("uint16", [0xEA60], 60_000),
+        ("uint32", [0x0000, 0xEA60], 60_000),
+        ("sign16", [0x8025], -37),
+        ("sign16", [0x0025], 37),
+        ("sign32", [0x8000, 0x04E2], -1250),
+        ("bcd16", [0x1250], 1250),
+        ("bcd32", [0x0001, 0x2500], 12_500),
+    ],
+)
+def test_f5_a_weight_is_read_in_other_packings(mass_format: Any, registers: list[int], mass_g: int) -> None:
+    part = scale(count=len(registers), mass_format=mass_format)
+    assert asyncio.run(RegisterScale(Registers(registers).device, part).read()).mass_g == mass_g
+    assert words_of(mass_g, mass_format, "high-first", bytes_swapped=False) == registers
+
+
+def test_f5_what_is_no_decimal_digit_is_a_fault_of_the_scale() -> None:
+    driver = RegisterScale(Registers([0x12A0]).device, scale(count=1, mass_format="bcd16"))
+    with pytest.raises(DeviceFault):
+        asyncio.run(driver.read())
 
 
 def test_f5_without_a_stable_bit_three_equal_readings_are_stable() -> None:

@@ -188,11 +188,13 @@ class ProfiledBoard(Slave):
         levels = [inputs.get(channel, _zero) for channel in range(1, doors.channels + 1)]
         if doors.registers == "mask":
             for place in range(doors.points):
-                self._map.words[function, doors.address + place] = _mask(levels, 16 * place - doors.first_bit)
+                self._map.words[function, doors.address + place] = _mask(doors, levels, place)
             return
         where = self._map.words if doors.registers == "each" else self._map.bits
         for offset, level in enumerate(levels):
-            where[function, doors.address + offset] = level
+            where[function, doors.address + offset] = (
+                level if doors.bit is None else _at_bit(level, doors.bit)
+            )
 
     def _put_temperatures(
         self, part: TemperatureCapability, probes: Mapping[int, Callable[[int], float | None]]
@@ -323,14 +325,13 @@ def _temperature(
     return read
 
 
-def _mask(levels: Sequence[Callable[[int], int]], first: int) -> Callable[[int], int]:
-    """A register with the levels from number `first` on, the first in the lowest bit."""
+def _at_bit(level: Callable[[int], int], bit: int) -> Callable[[int], int]:
+    return lambda at_ns: level(at_ns) << bit
 
-    def read(at_ns: int) -> int:
-        mine = {bit: levels[first + bit] for bit in range(16) if 0 <= first + bit < len(levels)}
-        return sum(level(at_ns) << bit for bit, level in mine.items())
 
-    return read
+def _mask(doors: DoorsCapability, levels: Sequence[Callable[[int], int]], place: int) -> Callable[[int], int]:
+    """The register at this place of a mask."""
+    return lambda at_ns: doors.mask_of([level(at_ns) for level in levels])[place]
 
 
 def _mass(part: ScaleCapability, weigh: Callable[[int], Weighing], place: int) -> Callable[[int], int]:
