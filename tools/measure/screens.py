@@ -222,9 +222,7 @@ def _frames(run: Run, chromium: Browser, page: Page, name: str, act: Any) -> lis
     bare = [ms / 1000 for ms in empty.evaluate(FRAME_LOG, 1000 * seconds)]
     empty.close()
     page.bring_to_front()
-    page.evaluate(
-        f"window.frameTimes_done = ({FRAME_LOG})({1000 * seconds}).then(f => window.frame_times = f); 0"
-    )
+    page.evaluate(f"window.frameTimes = ({FRAME_LOG})({1000 * seconds}); 0")
     end_s, number = time.monotonic() + seconds, 0
     while time.monotonic() < end_s:
         act(number)
