@@ -16,8 +16,8 @@ from time import monotonic
 from cloud_gateway.settings import LimitSettings, Network, Platform
 from edge_agent.errors import Code, Refusal
 
-PAUSE_S = 1.0
-PAUSED_MAX = 200
+REFUSAL_PAUSE_S = 1.0
+PAUSED_REFUSALS_MAX = 200
 """How long a refusal of a client without a key is delayed, and how many at once: each keeps a connection."""
 CLIENTS_MAX = 10_000
 """The most addresses that are remembered; beyond that the one without a request for longest is forgotten."""
@@ -37,7 +37,7 @@ class Pauses:
     """Delays refusals of clients without a key: a client that asks again at once after each refusal then
     costs one request a second for each of its connections, and takes no time from others."""
 
-    def __init__(self, pause_s: float = PAUSE_S, most: int = PAUSED_MAX) -> None:
+    def __init__(self, pause_s: float = REFUSAL_PAUSE_S, most: int = PAUSED_REFUSALS_MAX) -> None:
         self._pause_s = pause_s
         self._most = most
         self._held = 0

@@ -35,6 +35,8 @@ from edge_agent.validation_findings import findings_of
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=128)]
 
+DAY_S = 86_400.0
+
 
 class Section(BaseModel):
     """Base of all sections: immutable, an unknown key is an error."""

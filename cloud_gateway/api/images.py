@@ -14,10 +14,10 @@ from cloud_gateway.rate_limits import TooMany
 QR_SCALE = 8
 TEXT_MAX = 256
 """Longer than any QR text of this API."""
-KEPT = 500
+IMAGES_KEPT = 500
 WAITING_MAX = 16
 """The most images that wait to be drawn; drawing one takes some milliseconds."""
-RETRY_S = 1.0
+RETRY_AFTER_S = 1.0
 
 
 class QrImages:
@@ -35,14 +35,14 @@ class QrImages:
             self._kept.move_to_end(text)
             return known
         if self._waiting >= WAITING_MAX:
-            raise TooMany("too many images are being drawn", RETRY_S)
+            raise TooMany("too many images are being drawn", RETRY_AFTER_S)
         self._waiting += 1
         try:
             drawn = await asyncio.get_running_loop().run_in_executor(self._thread, draw, text)
         finally:
             self._waiting -= 1
         self._kept[text] = drawn
-        if len(self._kept) > KEPT:
+        if len(self._kept) > IMAGES_KEPT:
             self._kept.popitem(last=False)
         return drawn
 

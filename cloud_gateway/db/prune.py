@@ -13,12 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import abandonments, events, given_up, requests, reservations, undated, webhooks
 from cloud_gateway.logs import error_fields, log
-from cloud_gateway.settings import KeepSettings, Timing
+from cloud_gateway.settings import DAY_S, KeepSettings, Timing
 from edge_agent.model import ReservationStatus
 
 BATCH = 500
 """The most rows that one transaction deletes."""
-DAY_S = 86_400.0
 
 
 class Pruner:

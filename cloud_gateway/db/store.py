@@ -36,7 +36,7 @@ from edge_agent.protocol.api import Machine
 READERS = 3
 WRITERS = 4
 """On PostgreSQL; SQLite has one."""
-TRIES = 5
+TRANSACTION_TRIES = 5
 """How often a transaction is tried in all, if it conflicts with others."""
 OPEN_WITHIN_S = 30.0
 OPEN_PAUSE_S = 0.5
@@ -145,7 +145,7 @@ class Store:
                 return work(db)
 
         def run() -> Result:
-            for _ in range(TRIES - 1):
+            for _ in range(TRANSACTION_TRIES - 1):
                 try:
                     return once()
                 except DBAPIError as error:

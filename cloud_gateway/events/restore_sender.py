@@ -25,7 +25,7 @@ from cloud_gateway.value_bounds import shown_date
 from edge_agent.errors import Code, Refusal
 
 JOURNALS_MAX = 1000
-PAUSE_S = 0.5
+ROUND_PAUSE_S = 0.5
 """Pause before `restore` is sent again to a machine that has not accepted it; it doubles."""
 PAUSE_MAX_S = 60.0
 
@@ -68,7 +68,7 @@ class RestoreSender:
         asks after it has answered us gets another one, because what it published in between may have been
         lost.
         """
-        pause_s, again = PAUSE_S, self._answering[machine_id]
+        pause_s, again = ROUND_PAUSE_S, self._answering[machine_id]
         try:
             while self._machines.last_published_history(machine_id) in ("asking", "lost"):
                 again.clear()
@@ -80,7 +80,7 @@ class RestoreSender:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):  # `wait_for` may lose a cancellation (Python 3.11)
                         await again.wait()
-                pause_s = PAUSE_S if again.is_set() else min(PAUSE_MAX_S, 2 * pause_s)
+                pause_s = ROUND_PAUSE_S if again.is_set() else min(PAUSE_MAX_S, 2 * pause_s)
         finally:
             del self._answering[machine_id]
 

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from cloud_gateway.machines.commands import MachineRefusal, Reply, SentCommand
 from cloud_gateway.rate_limits import Bucket
+from cloud_gateway.settings import DAY_S
 from cloud_gateway.value_bounds import (
     DETAILS_MAX,
     SEQUENCE_MAX,
@@ -46,7 +47,6 @@ QUOTA_BYTES = 64 * KIB * KIB
 """How many bytes of events one machine may send at once, and in a day (some fifty thousand events). Events
 beyond it are not stored. The machine has them in its journal and is asked for them when the quota allows
 it."""
-DAY_S = 86_400.0
 OVERHEAD_BYTES = 256
 """The size of a row besides its payload."""
 MACHINES_MAX = 10_000

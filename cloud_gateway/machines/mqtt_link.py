@@ -39,7 +39,7 @@ PAUSE_MAX_S = 2.0
 REFUSED_FIRST_S = 2.0
 REFUSED_MAX_S = 30.0
 """Pause between attempts while we are refused; a changed file ends it."""
-CHECK_S = 10.0
+CREDENTIALS_CHECK_S = 10.0
 """How often our credential files are checked for changes."""
 STEADY_S = 10.0
 """A connection that has been up for this long counts as steady."""
@@ -214,7 +214,7 @@ def _link_settings(settings: MqttSettings) -> LinkSettings:
         settings.transport,
         settings.websocket_path,
         Credentials.of(settings),
-        check_s=CHECK_S,
+        check_s=CREDENTIALS_CHECK_S,
     )
 
 

@@ -25,7 +25,7 @@ PAGES_MAX = 16
 """Pages that may be connected at the same time."""
 WAITING_MAX = 2_000
 """Messages that may wait for one page. A page that does not take them is closed, and connects again."""
-KEPT = 200
+LINES_KEPT = 200
 """Events and webhooks that a page gets when it connects."""
 PAYLOAD_MAX = 1_000_000
 MACHINES_MAX = 1_000
@@ -61,7 +61,7 @@ class WallFeed:
         self._pages: set[asyncio.Queue[str | None]] = set()
         self._machines: dict[str, dict[str, Any]] = {}
         """The last state of each machine: `machine`, `online`, and the figures of its cells by label."""
-        self._recent_lines: deque[str] = deque(maxlen=KEPT)
+        self._recent_lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._was_connected = False
         self._changed = asyncio.Event()
 

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_gateway.db.store import Store
 from cloud_gateway.logs import error_fields, log
-from cloud_gateway.settings import Settings, Timing
+from cloud_gateway.settings import DAY_S, Settings, Timing
 from cloud_gateway.webhook_signature import key_of, signed_headers
 from cloud_gateway.webhooks.queue import (
     Claimed,
@@ -48,7 +48,6 @@ ATTEMPTS_MIN = 12
 WEBHOOKS_AT_ONCE = 100
 """How many are taken from the queue at a time."""
 RESOLVERS = 8
-DAY_S = 86_400.0
 GONE = 410
 
 ReceiverKey = tuple[str, str, int | None]

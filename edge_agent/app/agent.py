@@ -64,7 +64,7 @@ log = structlog.get_logger()
 
 PORT_WAIT_S = 2.0
 """How long a start waits for a serial port before it continues without."""
-BUS_SILENT_S, POLLER_SILENT_S = 15.0, 30.0
+BUS_HANGS_AFTER_S, POLLER_HANGS_AFTER_S = 15.0, 30.0
 """A bus, or its poller, that makes no turn for this long hangs: the longest exchange takes seconds."""
 OFF_AT_STOP_S = 0.7
 """How long boards are asked at a stop to switch off. Outputs with a timed pulse or a communication timeout go
@@ -390,8 +390,8 @@ class Agent:
         buses = self.devices.buses
         loops = []
         for (name, bus), poller in zip(buses.items(), self.pollers, strict=True):
-            loops.append(MonitoredLoop(f"bus {name}", _turns_of(bus), BUS_SILENT_S, bus.nudge))
-            loops.append(MonitoredLoop(f"poller of {name}", _turns_of(poller), POLLER_SILENT_S))
+            loops.append(MonitoredLoop(f"bus {name}", _turns_of(bus), BUS_HANGS_AFTER_S, bus.nudge))
+            loops.append(MonitoredLoop(f"poller of {name}", _turns_of(poller), POLLER_HANGS_AFTER_S))
         parts = [self.loop, self._writer, self.link, self.publisher, self._telemetry]
         if self._environment.console is not None:
             parts.append(api := ApiWatch(self.settings.path(self.settings.paths.socket)))

@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 RunBlocking = Callable[[Callable[[], list[str]]], Awaitable[list[str]]]
 """Runs blocking calls where they hold up nothing."""
-DISK_LOOK_S = 10.0
+DISK_CHECK_S = 10.0
 MARK_S = 30.0
 """The commissioning mark is at most this much older than the journal."""
 
@@ -29,7 +29,7 @@ MARK_S = 30.0
 async def watch_disk(loop: LockerLoop, store: JournalStore) -> None:
     """After a full disk: takes the reserve again as soon as there is space, and clears the alarm."""
     while True:
-        await asyncio.sleep(DISK_LOOK_S)
+        await asyncio.sleep(DISK_CHECK_S)
         stands = any(a.alarm is Alarm.STORAGE_FAULT for a in loop.state.alarms.values())
         if stands and store.keep_spare_space():
             loop.submit(Condition(Alarm.STORAGE_FAULT, "", False))

@@ -29,9 +29,9 @@ from edge_agent.protocol.api import rfc3339
 
 log = structlog.get_logger()
 
-QUIET_S = 10.0
+DOORS_WAIT_S = 10.0
 """How long the service waits for doors that are being opened."""
-LOOK_S = 0.05
+DOORS_CHECK_S = 0.05
 PROBATION_S = 15.0
 """A new configuration whose agent ends by itself within this time is replaced by the one before."""
 
@@ -199,11 +199,11 @@ class Service:
 
     async def _until_quiet(self) -> None:
         try:
-            async with asyncio.timeout(QUIET_S):
+            async with asyncio.timeout(DOORS_WAIT_S):
                 while True:
                     if not self._agent.loop.state.unlock_attempts:
                         return
-                    await asyncio.sleep(LOOK_S)
+                    await asyncio.sleep(DOORS_CHECK_S)
         except TimeoutError:
             raise Refusal(Code.NOT_ALLOWED, "doors are being opened all the time; try again") from None
 

@@ -20,7 +20,7 @@ LONGEST_ID = 1024
 """Longest X-Request-ID, in characters; the API takes the same length."""
 BEAT_S = 0.25
 """Interval of the timer of `StallWatch`."""
-LATE_S = 0.5
+STALLED_S = 0.5
 """A timer that runs this late shows a stall, not jitter."""
 AFTERMATH_S = 1.0
 """Messages read within this time after a stall are assumed to have waited through it."""
@@ -51,14 +51,14 @@ class StallWatch:
         """How long, at most, a message that is read now may have waited for us; 0.0 without a stall."""
         now_s = asyncio.get_running_loop().time()
         late_s = now_s - self._due_s
-        if late_s > LATE_S:
+        if late_s > STALLED_S:
             return late_s + BEAT_S
         return self._stall_s if now_s - self._stall_end_s < AFTERMATH_S else 0.0
 
     def _beat(self) -> None:
         now_s = asyncio.get_running_loop().time()
         late_s = now_s - self._due_s
-        if late_s > LATE_S:
+        if late_s > STALLED_S:
             self._stall_s, self._stall_end_s = late_s + BEAT_S, now_s
         self.start()
 

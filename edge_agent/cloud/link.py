@@ -47,7 +47,7 @@ CONNECT_TIMEOUT_S = 10.0
 PUBACK_DELAY_S = 0.004
 """The event loop takes PUBACKs this long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
-THREAD_SILENT_S, CONNECTING_SILENT_S = 30.0, 180.0
+THREAD_HANGS_AFTER_S, CONNECTING_HANGS_AFTER_S = 30.0, 180.0
 """After this time without a turn of its loop the library's thread counts as hanging. While connected it makes
 one turn a second; a name look-up and connecting to each address may take minutes."""
 CHECKS_MISSED = 3
@@ -125,8 +125,8 @@ class MqttLink:
         client = self.client
         return [
             MonitoredLoop("link", lambda: client.turns, CHECKS_MISSED * self._settings.check_s),
-            MonitoredLoop("link's thread", self._thread_turns, THREAD_SILENT_S),
-            MonitoredLoop("link's thread, connecting", self._connecting, CONNECTING_SILENT_S),
+            MonitoredLoop("link's thread", self._thread_turns, THREAD_HANGS_AFTER_S),
+            MonitoredLoop("link's thread, connecting", self._connecting, CONNECTING_HANGS_AFTER_S),
         ]
 
     def _thread_turns(self) -> int | None:

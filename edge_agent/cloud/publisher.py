@@ -15,7 +15,7 @@ from edge_agent.mqtt.event_queue import EventQueue
 from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.loop import STORAGE_RETRY_S, LockerLoop
-from edge_agent.runtime.loop_watch import MonitoredLoop
+from edge_agent.runtime.loop_watch import HANGS_AFTER_S, MonitoredLoop
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ REPLY_LIFE_S = 10.0
 """A reply is kept this long for a link that is down; by then the sender of its command waits no longer."""
 MOST_REPLIES, MOST_REPLY_CHARACTERS = 1024, 16_000_000
 """The most replies that wait for the broker at once, and their total length; any further one is dropped."""
-AHEAD = 200
+EVENTS_READ_AHEAD = 200
 """This many events are read ahead from the outbox, so that none has to be fetched when its turn comes."""
 DIGEST_S = 30.0
 """The digest is published again this long after the broker accepted events."""
@@ -33,9 +33,7 @@ REFUSED_S = 30.0
 """Pause before events are sent again to a broker that refused them."""
 DOOR_FIRST_S = 3.0
 """Events pause for at most this time while a command that opens a door is under way."""
-SILENT_S = 30.0
-"""A task of the publisher that was woken and has made no turn for this long counts as hanging."""
-PAGE = 200
+EVENTS_PER_READ = 200
 """How many events are read from the outbox at once, which bounds the memory."""
 
 
@@ -95,8 +93,10 @@ class Publisher:
     def monitored_loops(self) -> list[MonitoredLoop]:
         """See `HasLoops`."""
         return [
-            MonitoredLoop("publisher of events", lambda: self._event_turns, SILENT_S, self._wake.set),
-            MonitoredLoop("publisher of state", lambda: self._state_turns, SILENT_S, self._state_changed.set),
+            MonitoredLoop("publisher of events", lambda: self._event_turns, HANGS_AFTER_S, self._wake.set),
+            MonitoredLoop(
+                "publisher of state", lambda: self._state_turns, HANGS_AFTER_S, self._state_changed.set
+            ),
         ]
 
     def reply(self, topic: str, correlation: bytes | None, body: str) -> None:
@@ -216,8 +216,8 @@ class Publisher:
 
     def _fill_queue(self) -> None:
         """Fetches and sends until there are no more events, or enough wait."""
-        while self._link.up and self._refused is None and len(self._event_queue) < AHEAD:
-            page = self._store.events_kept(self._fetched + 1, PAGE)
+        while self._link.up and self._refused is None and len(self._event_queue) < EVENTS_READ_AHEAD:
+            page = self._store.events_kept(self._fetched + 1, EVENTS_PER_READ)
             if not page:
                 return
             self._fetched = page[-1][0]

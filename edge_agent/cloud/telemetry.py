@@ -16,14 +16,13 @@ from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.events import Health
 from edge_agent.protocol.telemetry import TelemetryBody
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.loop_watch import MonitoredLoop
+from edge_agent.runtime.loop_watch import HANGS_AFTER_S, MonitoredLoop
 from edge_agent.service.report import Report
 
-LOOK_S = 1.0
+COMPARE_S = 1.0
 """Weights and temperatures are compared this often."""
-PAUSE_S = 0.05
+MESSAGE_PAUSE_S = 0.05
 """Shortest pause between two messages: a door's change is published at once, those that follow together."""
-SILENT_S = 30.0
 BEAT_S = 60.0
 """How often everything is published, bus figures and overdue reservations included."""
 HEALTH_PAUSE_S = 5.0
@@ -67,7 +66,7 @@ class Telemetry:
 
     def monitored_loops(self) -> list[MonitoredLoop]:
         """See `HasLoops`."""
-        return [MonitoredLoop("telemetry", lambda: self._turns, SILENT_S)]
+        return [MonitoredLoop("telemetry", lambda: self._turns, HANGS_AFTER_S)]
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -82,10 +81,10 @@ class Telemetry:
                     self._publish(self._cells(), self._at_the_beat())
                 elif changed := [cell for cell in self._cells() if self._differs(cell)]:
                     self._publish(changed, {})
-            await asyncio.sleep(PAUSE_S)
-            until_beat_s = max(0.0, beat_s - now_s - PAUSE_S)
+            await asyncio.sleep(MESSAGE_PAUSE_S)
+            until_beat_s = max(0.0, beat_s - now_s - MESSAGE_PAUSE_S)
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(LOOK_S, until_beat_s or LOOK_S)):
+                async with asyncio.timeout(min(COMPARE_S, until_beat_s or COMPARE_S)):
                     await self._changed.wait()
             self._changed.clear()
 

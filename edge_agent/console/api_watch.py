@@ -11,11 +11,11 @@ from edge_agent.runtime.loop_watch import MonitoredLoop
 
 log = structlog.get_logger()
 
-ASK_S = 10.0
-FIRST_S = 0.05
+REQUEST_S = 10.0
+FIRST_REQUEST_S = 0.05
 """How often it is asked until it has answered once."""
-ANSWER_S = 10.0
-SILENT_S = 30.0
+RESPONSE_LIMIT_S = 10.0
+API_HANGS_AFTER_S = 30.0
 REQUEST = b"GET /v1/alive HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
 
 
@@ -28,18 +28,18 @@ class ApiWatch:
 
     def monitored_loops(self) -> list[MonitoredLoop]:
         """See `HasLoops`."""
-        return [MonitoredLoop("local API", lambda: self._answers, SILENT_S)]
+        return [MonitoredLoop("local API", lambda: self._answers, API_HANGS_AFTER_S)]
 
     async def run(self) -> None:
         """Works until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(ANSWER_S):
+                async with asyncio.timeout(RESPONSE_LIMIT_S):
                     await self._ask()
             except (OSError, TimeoutError) as error:
                 if self._answers:
                     log.warning("the local API does not answer", reason=str(error) or "no answer in time")
-            await asyncio.sleep(ASK_S if self._answers else FIRST_S)
+            await asyncio.sleep(REQUEST_S if self._answers else FIRST_REQUEST_S)
 
     async def _ask(self) -> None:
         reader, writer = await asyncio.open_unix_connection(self._path)

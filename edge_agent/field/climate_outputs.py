@@ -32,9 +32,9 @@ RETRY_S = 1.0
 MARGIN_S = 2.0
 """How much longer than its time a pulse may last: the board's clock may differ and the request may wait for
 the bus."""
-SILENT_S = 60.0
+CLIMATE_HANGS_AFTER_S = 60.0
 """A round that takes longer hangs: a board answers or times out within a second once the bus is free."""
-LOOK_S = 1.0
+STEERED_CHECK_S = 1.0
 """How often `steered` is checked."""
 
 
@@ -75,7 +75,7 @@ class ClimateOutputs:
 
     def monitored_loops(self) -> list[MonitoredLoop]:
         """See `HasLoops`."""
-        return [MonitoredLoop("climate", lambda: self._turns, SILENT_S, self._wake.set)]
+        return [MonitoredLoop("climate", lambda: self._turns, CLIMATE_HANGS_AFTER_S, self._wake.set)]
 
     def set(self, given: SetClimate) -> None:
         """Sets the wanted outputs of a cell from now on."""
@@ -99,7 +99,7 @@ class ClimateOutputs:
                 await self._tend(output)
             busy = any(output.wanted or self._may_be_on(output) for output in self._all)
             try:
-                async with asyncio.timeout(LOOK_S if busy else None):
+                async with asyncio.timeout(STEERED_CHECK_S if busy else None):
                     await self._wake.wait()
             except TimeoutError:
                 pass

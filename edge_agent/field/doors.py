@@ -5,7 +5,7 @@ only later (`Closings`). For a while after any fault of a board a change there n
 separate requests, because a late reply looks like a current one. One exception: the opening of a
 door that was closed for longer than any late reply can take is reported at once, because no older reply can
 report it (docs/decisions/0027-patience.md). A board that sends damaged frames or answers that it is busy does
-not count as silent before `SILENT_AFTER` and `BUSY_LIMIT_S`.
+not count as silent before `SILENT_AFTER_FAILURES` and `BUSY_LIMIT_S`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ RETRY_S, LONGEST_RETRY_S = 0.02, 0.1
 """Pause before a failed reading is retried; it doubles, so that a dead board leaves the bus to others."""
 LONGEST_READING_S = 10.0
 """How long a fresh reading is tried if the caller gives no limit."""
-SILENT_AFTER = 12
-SILENT_S = 1.0
+SILENT_AFTER_FAILURES = 12
+SILENT_AFTER_S = 1.0
 """A board counts as silent when this many readings in a row have failed and the first failed at least this
 long ago: noise alone never causes that."""
 PULSE_EXCUSE_S = 1.0
@@ -311,8 +311,8 @@ class Doors:
         entry.failures += 1
         if entry.failing_since_s is None:
             entry.failing_since_s = now_s
-        failing_long_enough = now_s - entry.failing_since_s >= SILENT_S
-        if entry.failures >= SILENT_AFTER and failing_long_enough and not entry.silent:
+        failing_long_enough = now_s - entry.failing_since_s >= SILENT_AFTER_S
+        if entry.failures >= SILENT_AFTER_FAILURES and failing_long_enough and not entry.silent:
             entry.silent = True
             for label in entry.labels:
                 self._reported[label] = Door.UNKNOWN

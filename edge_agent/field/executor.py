@@ -25,7 +25,7 @@ LONGEST_BUS_WAIT_S = 5.0
 """How long a pulse may wait for the bus."""
 SOLENOID_CHECK_S = 0.01
 """How often a waiting pulse checks whether it may start."""
-ANSWER_S = 0.5
+TIME_TO_ANSWER_S = 0.5
 """A watch ends this long before its command expires, so that the caller gets an answer in time."""
 UNACKNOWLEDGED_S = 0.2
 """A pulse whose acknowledgement is lost was most likely not given: its door is watched until the solenoid is
@@ -148,7 +148,7 @@ class Executor:
         if expires_ns is None:
             return now_s + LONGEST_READING_S
         left_s = (expires_ns - self._clock.now().boottime_ns) / 1e9
-        return now_s + max(0.0, left_s - min(ANSWER_S, left_s / 2))
+        return now_s + max(0.0, left_s - min(TIME_TO_ANSWER_S, left_s / 2))
 
     async def _watch(self, cell: str, watch_s: float, until_s: float) -> Door:
         """Reads the door as fast as the bus allows until it is reported open, or confirmed closed after

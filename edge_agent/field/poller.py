@@ -11,7 +11,7 @@ from random import Random
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Scale, Thermometer, Weight
 from edge_agent.errors import BusFault, DeviceFault, NotSent, PortLost
-from edge_agent.field.doors import BUSY_LIMIT_S, SILENT_AFTER, Doors
+from edge_agent.field.doors import BUSY_LIMIT_S, SILENT_AFTER_FAILURES, Doors
 from edge_agent.field.temperatures import Temperatures
 from edge_agent.field.weighing import Weighing
 from edge_agent.statemachine.inputs import DeviceHealth, Input
@@ -223,7 +223,7 @@ class Poller:
         device.failures += 1
         device.due_s = now_s + (max(again_s, SILENT_RETRY_S) if device.silent else again_s)
         failing_long_enough = now_s - device.failing_since_s >= silent_after_s
-        if device.failures >= SILENT_AFTER and failing_long_enough and not device.silent:
+        if device.failures >= SILENT_AFTER_FAILURES and failing_long_enough and not device.silent:
             device.silent = True
             device.lost()
             self._submit(DeviceHealth(device.name, False, ()))

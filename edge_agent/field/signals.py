@@ -20,11 +20,11 @@ from edge_agent.model import Door
 
 log = structlog.get_logger()
 
-LOOK_S = 0.1
+SIGNALS_CHECK_S = 0.1
 """How often doors and times are compared while a signal is on."""
 BLINK_S = 0.5
 """How long a blinking signal is on, and then off."""
-RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
 """Pause before a board that failed is asked again; it doubles."""
 
 
@@ -121,7 +121,7 @@ class Signals:
                 await self._tend(signal)
             busy = self._openings or self._blinking or any(signal.may_be_on for signal in self._signals)
             try:
-                async with asyncio.timeout(LOOK_S if busy else None):
+                async with asyncio.timeout(SIGNALS_CHECK_S if busy else None):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -171,11 +171,11 @@ class Signals:
         try:
             await sending
         except (BusFault, DeviceFault) as fault:
-            backoff = self._backoffs.get(board, _Backoff(-inf, RETRY_S))
+            backoff = self._backoffs.get(board, _Backoff(-inf, FIRST_BACKOFF_S))
             if board not in self._backoffs:
                 log.warning("signal not switched", signal=signal.name, device=board, fault=str(fault))
             until_s = asyncio.get_running_loop().time() + backoff.next_pause_s
-            self._backoffs[board] = _Backoff(until_s, min(2 * backoff.next_pause_s, LONGEST_RETRY_S))
+            self._backoffs[board] = _Backoff(until_s, min(2 * backoff.next_pause_s, LONGEST_BACKOFF_S))
             return False
         self._backoffs.pop(board, None)
         return True

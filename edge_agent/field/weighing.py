@@ -17,7 +17,7 @@ DEADBAND_G = 20
 """A smaller change is not reported."""
 MEDIAN_OF = 3
 """The median of this many stable readings in a row counts, so that a single wrong one does not matter."""
-ERRORS = 3
+ERRORS_IN_A_ROW = 3
 """Errors in a row after which a scale cannot weigh."""
 
 
@@ -67,10 +67,10 @@ class Weighing:
             self._submit(Weighed(label, None))
 
     def error(self, label: str) -> None:
-        """The scale answers that it cannot weigh; reported after `ERRORS` such answers in a row."""
+        """The scale answers that it cannot weigh; reported after `ERRORS_IN_A_ROW` such answers in a row."""
         self._unsettle(label)
         self._errors[label] = self._errors.get(label, 0) + 1
-        if self._errors[label] == ERRORS:
+        if self._errors[label] == ERRORS_IN_A_ROW:
             self._reported[label] = None
             self._submit(Weighed(label, None, error=True))
 

@@ -180,7 +180,7 @@ class SendWindow:
             self._wake()
 
 
-SILENT_S = 30.0
+LONGEST_PUBACK_WAIT_S = 30.0
 """A broker that owes us PUBACKs and sends none for this long counts as lost."""
 
 
@@ -198,5 +198,5 @@ class PubackWatch:
         silent = puback_count is not None and puback_count == self._before
         self._silent_checks = self._silent_checks + 1 if silent else 0
         self._before = puback_count
-        if self._silent_checks * self._check_s >= SILENT_S:
+        if self._silent_checks * self._check_s >= LONGEST_PUBACK_WAIT_S:
             raise LinkFault("the broker acknowledges nothing that we send")

@@ -55,7 +55,7 @@ SENT_WAIT_S = 1.0
 """How long the progress of sent events waits for other work before it is committed by itself."""
 LONGEST_WAIT_S = 30.0
 """The core reads the clock at least this often: no event reports that the clock was synchronised."""
-SILENT_S = LONGEST_COMMIT_S + 15.0
+LOOP_HANGS_AFTER_S = LONGEST_COMMIT_S + 15.0
 """A loop that makes no turn for this long hangs: one commit alone may take `LONGEST_COMMIT_S`."""
 FROZEN_CHANGED = ("history", FROZEN)
 """The entry of `Step.changed` when the machine is frozen or no longer frozen."""
@@ -199,7 +199,7 @@ class LockerLoop:
 
     def monitored_loops(self) -> list[MonitoredLoop]:
         """See `HasLoops`. The loop turns by itself at least every `LONGEST_WAIT_S`."""
-        return [MonitoredLoop("writer loop", lambda: self.turns, SILENT_S)]
+        return [MonitoredLoop("writer loop", lambda: self.turns, LOOP_HANGS_AFTER_S)]
 
     async def _wait(self) -> None:
         """Returns when there is work: an input, a refusal to journal, a due moment, or progress of sent

@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+HANGS_AFTER_S = 30.0
+"""A loop that was woken and has made no turn for this long counts as hanging, unless it says otherwise."""
+
 
 def _nothing() -> None:
     return

@@ -12,7 +12,7 @@ from typing import Any
 from edge_agent.drivers.profiles import Check
 from edge_agent.drivers.requests import Read
 from edge_agent.errors import PortLost
-from edge_agent.service.bus_scan import TRIES, ask, probe, reads_of
+from edge_agent.service.bus_scan import PROBE_TRIES, ask, probe, reads_of
 from edge_agent.service.bus_service import BusPlace, BusService, Placed
 
 READINGS = 5
@@ -77,7 +77,7 @@ async def _register(name: str, place: BusPlace, device: Placed, check: Check) ->
     request = Read(check.function, check.address, check.count)
     values: tuple[int, ...] = ()
     try:
-        heard = await ask(place, device.address, request, device.profile.bus, TRIES)
+        heard = await ask(place, device.address, request, device.profile.bus, PROBE_TRIES)
     except PortLost as fault:
         detail: str | None = str(fault)
     else:
@@ -99,7 +99,7 @@ async def _cleanly(place: BusPlace, device: Placed) -> str | None:
     garbled = 0
     for _ in range(READINGS):
         try:
-            heard = await ask(place, device.address, request, device.profile.bus, TRIES)
+            heard = await ask(place, device.address, request, device.profile.bus, PROBE_TRIES)
         except PortLost as fault:
             return str(fault)
         garbled += heard.garbled

@@ -28,7 +28,7 @@ from edge_agent.errors import (
 )
 from edge_agent.service.bus_service import BusPlace, Placed
 
-TRIES = 3
+PROBE_TRIES = 3
 """How often a silent configured device is asked, and any address whose reply was damaged."""
 LONGEST_OWED_S = 4.0
 """An address that owes replies which could be taken for ours is left out after this time."""
@@ -108,7 +108,7 @@ async def ask(place: BusPlace, address: int, request: Request, needs: BusNeeds, 
     end_s = loop.time() + LONGEST_OWED_S
     heard = Heard(SILENT)
     asked, damaged = 0, 0
-    while asked < tries or (damaged and asked < TRIES):
+    while asked < tries or (damaged and asked < PROBE_TRIES):
         when_s = bus.record(address).may_ask_s(question, loop.time())
         if when_s > end_s:
             return replace(heard, fault="it owes the replies to other questions")
@@ -217,7 +217,7 @@ class Scans:
         """Sends what the device answers by its profile; one that refuses this is asked the other reads that
         identify it, where the daemon reads nothing else from it."""
         needs = device.profile.bus
-        heard = await ask(place, device.address, probe(place, device.profile), needs, TRIES)
+        heard = await ask(place, device.address, probe(place, device.profile), needs, PROBE_TRIES)
         if heard.outcome != "exception" or reads_of(device.profile):
             return heard
         others = [request for request, answers in proofs_of(device.profile).items() if answers]

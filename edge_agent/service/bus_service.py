@@ -24,7 +24,7 @@ from edge_agent.statemachine.inputs import HandCheck, Input
 
 QUEUE_FRAMES = 2000
 """At most this many frames wait for a slow follower of a bus; later ones are counted and dropped."""
-LOOK_S = 0.05
+DOORS_COMPARED_S = 0.05
 """How often the door contacts are compared while a client follows them."""
 
 
@@ -299,7 +299,7 @@ class BusService:
                 if door is not shown[label]:
                     shown[label] = door
                     yield _door_row(label, place, door)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(DOORS_COMPARED_S)
 
 
 async def _happens_before(end_s: float | None, event: asyncio.Event) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edge_agent.drivers.profiles import Profile
 from edge_agent.drivers.requests import LockStatus, Read, Request
-from edge_agent.service.bus_scan import FIRST_READ, TRIES, Heard, ask, proofs_of, reads_of, slowest
+from edge_agent.service.bus_scan import FIRST_READ, PROBE_TRIES, Heard, ask, proofs_of, reads_of, slowest
 from edge_agent.service.bus_service import BusPlace
 
 
@@ -61,7 +61,7 @@ async def recognise(place: BusPlace, address: int, profiles: Mapping[str, Profil
         proofs, points = proofs_of(profile), 0
         for request, answered in proofs.items():
             if request not in heard:
-                heard[request] = await ask(place, address, request, needs, TRIES)
+                heard[request] = await ask(place, address, request, needs, PROBE_TRIES)
             # A board that does not answer an unknown request counts as refusing it.
             if (heard[request].outcome == "answers") is not answered or heard[request].outcome == "garbled":
                 break
@@ -88,7 +88,7 @@ async def contacts(place: BusPlace, address: int, profile: Profile) -> list[int]
         return []
     values: list[int] = []
     for request in reads_of(profile)[: _door_reads(profile)]:
-        heard = await ask(place, address, request, profile.bus, TRIES)
+        heard = await ask(place, address, request, profile.bus, PROBE_TRIES)
         if heard.outcome != "answers":
             return []
         values += heard.values

@@ -25,7 +25,7 @@ from edge_agent.statemachine.state import Layout, LockerState
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
 
-BOUNCE_NS = 10**9
+NOT_LATCHED_NS = 10**9
 """A door that opens again this soon after it was read closed has not latched."""
 
 
@@ -166,7 +166,7 @@ def _bounces(builder: StepBuilder, cell: Cell) -> bool:
     """Whether a door was opened by its lock, and closed only a moment ago. On a slow or noisy line a closing
     settles late; an opening long after it needs a cause of its own."""
     closed_ns = None if cell.door_since is None else cell.door_since.elapsed_ns(builder.now)
-    return cell.opened_by_unlock and closed_ns is not None and closed_ns < BOUNCE_NS
+    return cell.opened_by_unlock and closed_ns is not None and closed_ns < NOT_LATCHED_NS
 
 
 def _expected(builder: StepBuilder, label: str) -> bool:

@@ -15,8 +15,8 @@ from random import Random
 from edge_agent.errors import Refusal
 from edge_agent.model import Alarm, CellSpec, Door, Purpose, Reservation, qr_text
 from edge_agent.statemachine.codes.guessing import (
-    ENTRIES,
     HOUR_NS,
+    INVALID_ENTRIES,
     LONGEST_REST_NS,
     WINDOW_NS,
     WRONG_IN_A_DAY,
@@ -186,9 +186,9 @@ def _with_own(size: int, pause_s: float, act: Callable[[Guesser], None]) -> Call
 
 def known_strategies() -> Iterator[Plan]:
     """What somebody would try who has read the source."""
-    few = ENTRIES - 1
+    few = INVALID_ENTRIES - 1
     yield Plan("as fast as it goes", _burst(1, 0))
-    yield Plan("five, then the rest", _burst(ENTRIES, 0))
+    yield Plan("five, then the rest", _burst(INVALID_ENTRIES, 0))
     yield Plan("four in every window", _burst(few, WINDOW_S + 1))
     yield Plan("nineteen slow ones an hour", _burst(1, HOUR_S / (WRONG_IN_AN_HOUR - 1)))
     yield Plan("just under the day's total", _burst(1, DAY_S / (WRONG_IN_A_DAY - 1)))

@@ -98,7 +98,7 @@ def test_x7_no_attack_keeps_a_customer_waiting_longer_than_the_longest_rest(plan
 
 def test_x7_four_mistakes_in_five_minutes_cost_nothing_and_the_fifth_a_minute() -> None:
     guesser = Guesser()
-    for _ in range(guessing.ENTRIES - 1):
+    for _ in range(guessing.INVALID_ENTRIES - 1):
         assert guesser.guess()
     assert guesser.rest_s() == 0
     assert guesser.guess()
@@ -110,7 +110,7 @@ def test_x7_four_mistakes_in_five_minutes_cost_nothing_and_the_fifth_a_minute() 
 def test_x1_the_page_shows_the_arithmetic_of_the_constants() -> None:
     text = PAGE.read_text(encoding="utf-8")
     constants = {
-        "entries in the window": guessing.ENTRIES,
+        "entries in the window": guessing.INVALID_ENTRIES,
         "the window": guessing.WINDOW_NS // 60_000_000_000,
         "the first rest": guessing.FIRST_REST_NS // 10**9,
         "the longest rest": guessing.LONGEST_REST_NS // 10**9,

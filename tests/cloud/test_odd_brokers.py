@@ -126,7 +126,7 @@ async def test_a_broker_that_never_answers_the_subscription_is_disconnected(
 
 
 async def test_a_broker_without_acknowledgements_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(send_window_module, "SILENT_S", 3 * LOOK_S)
+    monkeypatch.setattr(send_window_module, "LONGEST_PUBACK_WAIT_S", 3 * LOOK_S)
     async with scripted(Script(pubacks=False)) as broker, watched(link_to(broker)) as seen:
         await seen.until(lambda: len(broker.of(PUBLISH)) == 2)  # "online", over two connections
         assert downs(seen) == ["the broker acknowledges nothing that we send"]
@@ -186,7 +186,7 @@ async def test_the_time_to_connect_does_not_count_as_connected(monkeypatch: pyte
 
 
 def test_only_a_broker_that_owes_acknowledgements_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(send_window_module, "SILENT_S", 30.0)
+    monkeypatch.setattr(send_window_module, "LONGEST_PUBACK_WAIT_S", 30.0)
     watch = PubackWatch(check_s=10.0)
     for pubacks in (None, 0, 0, 0, 1, 1, 1, None, None, None, None, 1, 2, 3, 3, 3):
         watch.check(pubacks)

@@ -41,9 +41,9 @@ def _broker(tmp_path: Path) -> Iterator[Broker]:
 def _short_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on the machine, but in fewer seconds."""
     monkeypatch.setattr(writer, "LONGEST_COMMIT_S", 0.5)
-    monkeypatch.setattr(link_module, "THREAD_SILENT_S", 3.0)
-    monkeypatch.setattr(link_module, "CONNECTING_SILENT_S", 1.0)
-    for name, seconds in (("ASK_S", 0.05), ("ANSWER_S", 0.3), ("SILENT_S", 1.0)):
+    monkeypatch.setattr(link_module, "THREAD_HANGS_AFTER_S", 3.0)
+    monkeypatch.setattr(link_module, "CONNECTING_HANGS_AFTER_S", 1.0)
+    for name, seconds in (("REQUEST_S", 0.05), ("RESPONSE_LIMIT_S", 0.3), ("API_HANGS_AFTER_S", 1.0)):
         monkeypatch.setattr(api_watch, name, seconds)
 
 

@@ -161,7 +161,7 @@ def test_a_loop_that_hangs_is_named_and_starves_the_watchdog(
 
 def test_telemetry_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(at: Watched) -> None:
-        monkeypatch.setattr(telemetry, "PAUSE_S", 1e6)
+        monkeypatch.setattr(telemetry, "MESSAGE_PAUSE_S", 1e6)
         await at.until(lambda: "telemetry" in silent(at.entries))
         assert await at.passes(2 * WATCHDOG_S) == 0
 

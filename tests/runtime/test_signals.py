@@ -16,7 +16,7 @@ from edge_agent.config import load_settings
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.drivers.interfaces import SignalOutput
 from edge_agent.errors import BusTimeout, Code, NotSent
-from edge_agent.field.signals import LONGEST_RETRY_S, LOOK_S, Signal, Signals
+from edge_agent.field.signals import LONGEST_BACKOFF_S, SIGNALS_CHECK_S, Signal, Signals
 from edge_agent.model import Alarm, Door
 from tests.support.site import Site
 from tools.bench.settings import REPOSITORY
@@ -170,12 +170,12 @@ def test_a_silent_signal_board_leaves_every_opening_as_it_was(tmp_path: Path) ->
         await asyncio.sleep(30)
         assert {a.alarm for a in agent.loop.state.alarms.values()} <= {Alarm.DOOR_AJAR}
         asked = agent.devices.buses["main"].record(LIGHTS).requests
-        await asyncio.sleep(4 * LONGEST_RETRY_S)
+        await asyncio.sleep(4 * LONGEST_BACKOFF_S)
         assert agent.devices.buses["main"].record(LIGHTS).requests - asked <= 6
         end()
         for label in LABELS:
             site.plant.world.close(label)
-        await asyncio.sleep(LONGEST_RETRY_S + 1)
+        await asyncio.sleep(LONGEST_BACKOFF_S + 1)
         await opened(site, "A01")
         await site.until(lambda: "A01" in lit(site), 1)
 
@@ -343,7 +343,7 @@ def test_a_light_is_held_on_before_its_pulse_ends_and_a_closed_door_ends_it() ->
         await asyncio.sleep(1)
         assert light.writes[-1][1] == "on"
         doors["A"] = Door.CLOSED
-        await asyncio.sleep(2 * LOOK_S)
+        await asyncio.sleep(2 * SIGNALS_CHECK_S)
         assert light.writes[-1][1] == "off"
         written = len(light.writes)
         await asyncio.sleep(100)
@@ -363,9 +363,9 @@ def test_a_deaf_board_is_asked_to_be_off_more_and_more_seldom_until_it_is() -> N
         gaps = [round(b - a) for (a, _), (b, _) in zip(light.writes, light.writes[1:], strict=False)]
         assert gaps == [1, 2, 4, 8, 16, 32, 60, 60, 60]
         light.deaf = False
-        await asyncio.sleep(LONGEST_RETRY_S)
+        await asyncio.sleep(LONGEST_BACKOFF_S)
         written = len(light.writes)
-        await asyncio.sleep(LONGEST_RETRY_S)
+        await asyncio.sleep(LONGEST_BACKOFF_S)
         assert len(light.writes) == written
 
     with_signals(test)

@@ -24,7 +24,7 @@ from edge_agent.cli.watch.dialogs import ACTS, AskPin, Confirm, Help, Search
 from edge_agent.cli.watch.tiles import details, event_line, headline, health, line, stale_headline, tile
 from edge_agent.runtime.clock import SystemClock
 
-LOOK_S = 0.5
+REFRESH_S = 0.5
 """How often everything is read."""
 AGAIN_S = 1.0
 """Between attempts at a daemon that is not there."""
@@ -193,7 +193,7 @@ class WatchApp(App[int]):
                 self._say(text, "bold red")
                 await asyncio.sleep(AGAIN_S)
                 continue
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(REFRESH_S)
 
     def _turn_stale(self) -> None:
         """Shows that the picture is old, and since when."""

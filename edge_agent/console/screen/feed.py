@@ -26,7 +26,7 @@ PAGES_MAX = 4
 """Pages that may be connected at the same time; a further one takes the place of the oldest."""
 WAITING_MAX = 64
 """Messages that may wait for one page. A page that does not take them is closed, and connects again."""
-LOOK_S = 1.0
+COMPARE_S = 1.0
 """How often the state is compared while nothing reports a change: links and buses report none."""
 BEAT_S = 3.0
 """An idle stream carries a beat this often, so that the page notices a daemon that hangs."""
@@ -136,7 +136,7 @@ class ScreenFeed:
         clock = asyncio.get_running_loop()
         while True:
             try:
-                async with asyncio.timeout(LOOK_S if self._pages else None):
+                async with asyncio.timeout(COMPARE_S if self._pages else None):
                     await self._changed.wait()
             except TimeoutError:
                 pass

@@ -36,7 +36,7 @@ KEYS_END = (15, 28, 96, 101, 352)
 """Tab, Enter, Enter of the number block, Line Feed, OK."""
 SCAN_GAP_S = 0.05
 """A scanner's characters follow each other faster than this; a person's do not."""
-PAUSE_S = 0.3
+SCAN_PAUSE_S = 0.3
 SCAN_LEAST = 4
 """The fewest characters that are taken for a scan."""
 KEYS_SHIFT = (42, 54)
@@ -136,7 +136,7 @@ class KeyDecoder:
         while place > 0 and 0 <= self._at_s[place] - self._at_s[place - 1] <= SCAN_GAP_S:
             place -= 1
         scanned = len(self._at_s) - place >= SCAN_LEAST
-        if place > 0 and scanned and self._at_s[place] - self._at_s[place - 1] >= PAUSE_S:
+        if place > 0 and scanned and self._at_s[place] - self._at_s[place - 1] >= SCAN_PAUSE_S:
             return place
         return 0
 

@@ -21,7 +21,7 @@ from edge_agent.statemachine.outputs import SetClimate
 HEAT_FROM_S, HEAT_S = 2.0, 8.0
 AFTER_S = 8.0
 """How long the temperature may still rise after a heater was switched off."""
-LOOK_S = 0.5
+READ_S = 0.5
 DRIFTS_G = 5
 """A weight that moves by more while the door is closed drifts (within the watch of about 20 s)."""
 LEAST_READINGS = 5
@@ -101,7 +101,7 @@ class CellWatch:
                     heating = False
                 elif heating:
                     self._give_way()
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(READ_S)
         finally:
             self._cool()
 

@@ -20,7 +20,7 @@ from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.service.bus_checks import Checks
-from edge_agent.service.bus_scan import TRIES, ask, probe, reads_of
+from edge_agent.service.bus_scan import PROBE_TRIES, ask, probe, reads_of
 from edge_agent.service.bus_service import BusPlace, BusService, Placed
 from edge_agent.service.diagnosis.cell_watch import HEAT_S, CellWatch, Sensors
 from edge_agent.service.diagnosis.door_checks import DoorChecks
@@ -204,7 +204,9 @@ async def _ask_often(place: BusPlace, device: Placed) -> Probe:
     answered = 0
     for _ in range(UNASKED_READS):
         try:
-            heard = await ask(place, device.address, probe(place, device.profile), device.profile.bus, TRIES)
+            heard = await ask(
+                place, device.address, probe(place, device.profile), device.profile.bus, PROBE_TRIES
+            )
         except BusFault:
             return "silent"
         answered += heard.outcome in ("answers", "exception")

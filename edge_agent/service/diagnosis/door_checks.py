@@ -22,7 +22,7 @@ from edge_agent.service.diagnosis.findings import Found, ask, progress
 REASON = "self-test"
 CLOSE_S = 60.0
 """How long the self-test waits for a person to close a door."""
-SETTLE_S = 1.0
+CONTACT_WATCH_S = 1.0
 """How long a contact is watched after its door has moved."""
 AGAIN_S = 0.3
 """A contact that changes back sooner than this chatters: no person moves a door that fast."""
@@ -150,12 +150,12 @@ class DoorChecks:
             if answer.refusal is not None:
                 yield _not_opened(label, answer.refusal.code, answer.refusal.message)
                 return
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(CONTACT_WATCH_S)
             yield ask(number, of, label, f"door {label} is open: close it")
             if not await self._closed(contact):
                 yield _not_closed(label)
                 return
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(CONTACT_WATCH_S)
         finally:
             self._doors.reading_observers.remove(contact.see)
         yield _moved(label, contact)

@@ -19,7 +19,7 @@ from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.state import Guesses
 from edge_agent.statemachine.step_builder import StepBuilder
 
-ENTRIES = 5
+INVALID_ENTRIES = 5
 WINDOW_NS = 5 * 60 * 10**9
 FIRST_REST_NS = 60 * 10**9
 LONGEST_REST_NS = 3600 * 10**9
@@ -77,12 +77,14 @@ def count_invalid(builder: StepBuilder, way: Way, *, guess: bool) -> None:
         or sum(not _surely_older(at, now, HOUR_NS) for at in wrong) >= WRONG_IN_AN_HOUR
     )
     wrong = wrong[-WRONG_IN_A_DAY:]
-    if len(recent) < ENTRIES and not too_many:
+    if len(recent) < INVALID_ENTRIES and not too_many:
         builder.put("guesses", way, amend(known, recent=recent, wrong=wrong, last=now))
         return
     resting = Guesses((), wrong, too_many, known.rests + 1, now, now)
     builder.put("guesses", way, resting)
-    counted = f"{len(wrong)} wrong entries of {way} within a day" if too_many else f"{ENTRIES} of {way}"
+    counted = (
+        f"{len(wrong)} wrong entries of {way} within a day" if too_many else f"{INVALID_ENTRIES} of {way}"
+    )
     detail = f"{counted} opened nothing; resting for {rest_ns(resting) // 10**9} s"
     if way == "digits":
         detail += "; a full right QR text still opens"

@@ -36,7 +36,7 @@ def keys(tmp_path: Path) -> Keys:
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt_link, "REFUSED_FIRST_S", 0.05)
     monkeypatch.setattr(mqtt_link, "REFUSED_MAX_S", 0.2)
-    monkeypatch.setattr(mqtt_link, "CHECK_S", 0.1)
+    monkeypatch.setattr(mqtt_link, "CREDENTIALS_CHECK_S", 0.1)
 
 
 @pytest.fixture
