@@ -213,11 +213,11 @@ def _build(
         "intake": lambda: intake.run(link),
         "webhooks": deliverer.run,
         "reconciler": reconciler.run,
-        "histories": restore_sender.run,
-        "canceller": GivenUpCanceller(store, machines, timing, clock).run,
-        "pruner": Pruner(store, settings.keep, timing, clock).run,
+        "restore sender": restore_sender.run,
+        "canceller of given-up reservations": GivenUpCanceller(store, machines, timing, clock).run,
+        "pruner of old rows": Pruner(store, settings.keep, timing, clock).run,
         "link": lambda: link.run(LinkForwarder(intake, machines, feed)),
-        "log": _log_suppressed_lines,
+        "suppressed log lines": _log_suppressed_lines,
     }
     if feed is not None:
         tasks["wall"] = feed.run

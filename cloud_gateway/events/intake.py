@@ -123,8 +123,8 @@ class Intake:
     async def run(self, link: MqttLink) -> None:
         """Works until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for lane in self._lanes:
-                group.create_task(self._work(lane, link))
+            for number, lane in enumerate(self._lanes):
+                group.create_task(self._work(lane, link), name=f"intake lane {number}")
 
     async def _work(self, lane: asyncio.Queue[Received], link: MqttLink) -> None:
         next_first: Received | None = None

@@ -209,7 +209,7 @@ class Reconciler:
             then()
 
         busy.add(name)
-        group.create_task(guarded())
+        group.create_task(guarded(), name=f"check of {name}")
 
     async def _sync(self, machine_id: str, since: float) -> None:
         """Requests all that is missing from a machine."""

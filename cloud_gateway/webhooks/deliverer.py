@@ -157,7 +157,7 @@ class Deliverer:
                 if position not in claimed:
                     self._free_slot(position)
         for webhook in claimed.values():
-            group.create_task(self._handle(client, webhook))
+            group.create_task(self._handle(client, webhook), name=f"webhook {webhook.position}")
         return found[-1].position if len(found) == WEBHOOKS_AT_ONCE else None
 
     def _full(self) -> tuple[set[tuple[str, str]], list[str]]:

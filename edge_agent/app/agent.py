@@ -341,36 +341,36 @@ class Agent:
     async def _serve(self, on_ready: Callable[[], None], buses: list[asyncio.Task[None]]) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            group.create_task(fails_with(buses), name="buses")
-            group.create_task(self.loop.run(self._loop_listener), name="loop")
+            group.create_task(fails_with(buses), name="failure of a bus")
+            group.create_task(self.loop.run(self._loop_listener), name="locker loop")
             group.create_task(self.climate.run(), name="climate")
             group.create_task(self.signals.run(), name="signals")
             temperatures = Temperatures(self.loop.submit, self._climate_active, self._door_closed)
             sensing = (self.doors, self._weighing, temperatures, self.loop, self._silent)
             self.pollers = self.devices.pollers(*sensing)
             for poller in self.pollers:
-                group.create_task(poller.run(), name="poller")
-            group.create_task(watch_disk(self.loop, self.store), name="disk")
+                group.create_task(poller.run(), name="poller of a bus")
+            group.create_task(watch_disk(self.loop, self.store), name="disk check")
             mark = keep_mark(self.settings, self.loop, self.store, self._environment.run_blocking)
-            group.create_task(mark, name="mark")
-            group.create_task(check_devices(Checks(self.buses)), name="checks")
+            group.create_task(mark, name="commissioning mark")
+            group.create_task(check_devices(Checks(self.buses)), name="device settings check")
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
-            group.create_task(self.link.run(self._link_listener), name="link")
+            group.create_task(self.link.run(self._link_listener), name="broker link")
             if self._signature_check is not None:
-                group.create_task(self._renew_challenges(self._signature_check), name="challenges")
+                group.create_task(self._renew_challenges(self._signature_check), name="challenge renewal")
             if self._environment.scanner:
                 for name, reader in readers_of(self.settings, self._read).items():
                     group.create_task(reader.run(), name=name)
             if self._environment.console is not None:
-                group.create_task(self._environment.console(self._console()), name="console")
+                group.create_task(self._environment.console(self._console()), name="local API")
                 if (metrics := self.settings.metrics) is not None:
                     numbers = Numbers(self.report, self.buses, self._environment.access.connections)
-                    group.create_task(serve_metrics(numbers, metrics.place, serve_on), name="metrics")
+                    group.create_task(serve_metrics(numbers, metrics.place, serve_on), name="metrics server")
                 if (screen := self.settings.screen) is not None:
                     app = create_screen(self.local, self.screen_feed, screen, self.settings.machine.name)
-                    group.create_task(self.screen_feed.run(), name="screen")
-                    group.create_task(serve_screen(app, screen.port, serve_on), name="screen")
+                    group.create_task(self.screen_feed.run(), name="screen feed")
+                    group.create_task(serve_screen(app, screen.port, serve_on), name="screen server")
             if self._supervisor is None:
                 on_ready()
             else:
@@ -395,7 +395,7 @@ class Agent:
         parts = [self.loop, self._writer, self.link, self.publisher, self._telemetry]
         if self._environment.console is not None:
             parts.append(api := ApiWatch(self.settings.path(self.settings.paths.socket)))
-            group.create_task(api.run(), name="console check")
+            group.create_task(api.run(), name="local API check")
         for part in (*parts, self.climate):
             loops += part.monitored_loops() if isinstance(part, HasLoops) else []
         return loops

@@ -78,7 +78,7 @@ class Service:
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set. Raises the error that an agent ends with, and why the first one cannot be
         built."""
-        stopped = asyncio.create_task(stop.wait(), name="stop")
+        stopped = asyncio.create_task(stop.wait(), name="stop signal")
         try:
             self._build(self._first)
             self._loaded = Loaded(self._first, 1, self._environment.clock.now().wall_s)
@@ -136,7 +136,7 @@ class Service:
         """Runs until `stop` is set or a new configuration has to be applied."""
         self._switch.clear()
         task = asyncio.create_task(self._agent.run(lambda: log.info("running")), name="agent")
-        switch = asyncio.create_task(self._switch.wait(), name="switch")
+        switch = asyncio.create_task(self._switch.wait(), name="change of configuration")
         await asyncio.wait({task, stopped, switch}, return_when=asyncio.FIRST_COMPLETED)
         switch.cancel()
         supervisor = self._environment.supervisor

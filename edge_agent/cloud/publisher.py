@@ -87,8 +87,8 @@ class Publisher:
     async def run(self) -> None:
         """Works until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._publish_events(), name="events")
-            group.create_task(self._publish_state(), name="state")
+            group.create_task(self._publish_events(), name="publisher of events")
+            group.create_task(self._publish_state(), name="publisher of state")
 
     def monitored_loops(self) -> list[MonitoredLoop]:
         """See `HasLoops`."""

@@ -171,7 +171,7 @@ class _Acceptor:
             with contextlib.suppress(OSError), connection:
                 connection.send(BUSY)
             return
-        task = self._loop.create_task(self._connect(connection, admitted))
+        task = self._loop.create_task(self._connect(connection, admitted), name="local API connection")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -265,7 +265,7 @@ async def serve_on(app: Starlette, listener: socket.socket, admission: Admission
         h11_max_incomplete_event_size=LONGEST_HEAD,
     )
     server = _Server(config, listener, Admission(caps_here()) if admission is None else admission)
-    task = asyncio.create_task(server.serve(), name="uvicorn")
+    task = asyncio.create_task(server.serve(), name="server on the Unix socket")
     try:
         await asyncio.shield(task)
     finally:
