@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cloud_gateway import logs
 from cloud_gateway.api.http_server import Connections, Descriptors, Server, config_of
+from cloud_gateway.api_keys import read_keys
 from cloud_gateway.app import create_app, listen
 from cloud_gateway.settings import Settings, load
 from edge_agent.errors import ConfigError
@@ -28,6 +29,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         settings = load(arguments.config)
+        if settings.keys_file is not None:
+            read_keys(Path(settings.keys_file), [platform.name for platform in settings.platforms])
     except ConfigError as error:
         for finding in error.findings:
             print(f"gateway: {arguments.config}: {finding}", file=sys.stderr)

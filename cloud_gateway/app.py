@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -20,6 +21,7 @@ from cloud_gateway.api.idempotency import Idempotency
 from cloud_gateway.api.images import QrImages
 from cloud_gateway.api.middleware import RequestMiddleware
 from cloud_gateway.api.openapi import describe
+from cloud_gateway.api_keys import KeyRing
 from cloud_gateway.db.prune import Pruner
 from cloud_gateway.db.store import Store
 from cloud_gateway.events.given_up import GivenUpCanceller
@@ -194,6 +196,8 @@ def _build(
         accounts=accounts,
         seals=seals,
     )
+    keys_file = None if settings.keys_file is None else Path(settings.keys_file)
+    keys = KeyRing(keys_file, [platform.name for platform in settings.platforms], clock)
     parts = Parts(
         settings=settings,
         store=store,
@@ -208,6 +212,7 @@ def _build(
         accounts=accounts,
         seals=seals,
         qr_images=QrImages(),
+        keys=keys,
     )
     tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "intake": lambda: intake.run(link),
@@ -221,6 +226,8 @@ def _build(
     }
     if feed is not None:
         tasks["wall"] = feed.run
+    if keys_file is not None:
+        tasks["keys file"] = keys.run
     return parts, _Background(twins, reconciler, feed, tasks)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import time
@@ -25,6 +24,7 @@ from cloud_gateway.api.idempotency import (
 )
 from cloud_gateway.api.images import QrImages
 from cloud_gateway.api.search import preferred_now
+from cloud_gateway.api_keys import SCOPES, KeyRing, key_hash
 from cloud_gateway.db.store import Store
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Reply
@@ -57,6 +57,7 @@ class Parts:
     accounts: MachineAccounts = field(default_factory=MachineAccounts)
     seals: Seals = field(default_factory=lambda: Seals(()))
     qr_images: QrImages = field(default_factory=QrImages)
+    keys: KeyRing = field(default_factory=lambda: KeyRing(None, (), time.time))
 
 
 def parts_of(request: Request) -> Parts:
@@ -68,26 +69,31 @@ def parts_of(request: Request) -> Parts:
 _KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
-def secret_hash(secret: str) -> bytes:
-    """A hash for comparing secrets: of equal length for any input."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
-
-
 async def platform_of(request: Request, api_key: Annotated[str | None, Security(_KEY)] = None) -> Platform:
-    """Returns the platform that sent the request. Raises `Refusal` UNAUTHENTICATED without a key,
-    PERMISSION_DENIED with a wrong one, NO_CELL for too many wrong keys or too many requests of the
-    platform."""
+    """Returns the platform that sent the request.
+
+    Raises `Refusal`: UNAUTHENTICATED without a key, PERMISSION_DENIED with a wrong one or without the right
+    to this part of the API, NO_CELL for too many wrong keys or too many requests of the platform.
+    """
     parts, address = parts_of(request), address_of(request)
     if not api_key:
         raise Refusal(Code.UNAUTHENTICATED, "the X-API-Key header is missing")
-    given, found = secret_hash(api_key), None
+    given, found = key_hash(api_key), None
     for platform in parts.settings.platforms:
-        if hmac.compare_digest(given, secret_hash(platform.api_key.get_secret_value())):
+        if hmac.compare_digest(given, key_hash(platform.api_key.get_secret_value())):
             found = platform
+    stored = parts.keys.find(given)
+    if found is None and stored is not None:
+        found = next((one for one in parts.settings.platforms if one.name == stored.platform), None)
     if found is None:
         parts.limits.wrong_key(address)
         raise Refusal(Code.PERMISSION_DENIED, "the X-API-Key header is not valid")
     request.state.platform_name = found.name
+    if stored is not None:
+        request.state.key_name = stored.name
+        scope = request.url.path.removeprefix(f"{PREFIX}/").partition("/")[0]
+        if scope in SCOPES and scope not in stored.scopes:
+            raise Refusal(Code.PERMISSION_DENIED, f"the key {stored.name} has no right to {scope}")
     parts.limits.request(found.name)
     return found
 

@@ -76,6 +76,7 @@ class RequestMiddleware:
                 route=getattr(scope.get("route"), "path", "unmatched"),
                 status=status,
                 platform=state.get("platform_name"),
+                key=state.get("key_name"),
                 request_id=x_request_id,
                 ms=round((perf_counter() - started) * 1000, 1),
             )

@@ -19,9 +19,9 @@ from cloud_gateway.api.common import (
     address_of,
     error_responses,
     parts_of,
-    secret_hash,
 )
 from cloud_gateway.api.errors import not_found
+from cloud_gateway.api_keys import key_hash
 from cloud_gateway.events.tickets import close_ticket
 from cloud_gateway.operations.overview import Overview, overview
 from cloud_gateway.operations.page import HEADERS, render
@@ -41,7 +41,7 @@ async def for_operations(request: Request) -> None:
     given = _password(request.headers.get("authorization", ""))
     if key is None or given is None:
         raise HTTPException(401, headers=CHALLENGE)
-    if not hmac.compare_digest(secret_hash(given), secret_hash(key.get_secret_value())):
+    if not hmac.compare_digest(key_hash(given), key_hash(key.get_secret_value())):
         parts.limits.wrong_key(address)
         raise HTTPException(401, headers=CHALLENGE)
 

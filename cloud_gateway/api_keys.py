@@ -1,0 +1,233 @@
+"""API keys of platforms in a file of their own: several for each, as hashes, changed without a restart.
+
+`python -m cloud_gateway.api_keys add|revoke|list --file KEYS.toml …` maintains the file. A key has 256 random
+bits, so that its SHA-256 needs neither salt nor stretching. The gateway reads the file again within
+`LOOK_PAUSE_S` after it has changed; a file that cannot be used leaves the keys as they were, and is logged.
+
+Exit codes of the command: 0 done, 1 no such key, 2 bad usage, or the file cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import hmac
+import os
+import secrets
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tomli_w
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from cloud_gateway.logs import log
+from edge_agent.errors import ConfigError, Finding
+from edge_agent.validation_findings import findings_of
+
+LOOK_PAUSE_S = 1.0
+"""Pause between two checks whether the file has changed."""
+Scope = Literal["reservations", "machines", "maintenances"]
+SCOPES: tuple[Scope, ...] = ("reservations", "machines", "maintenances")
+"""The parts of the API, by the first word of their paths."""
+Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class StoredKey(BaseModel):
+    """One key in the file. `expires` absent: never."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    platform: Annotated[str, Field(strict=True, min_length=1, max_length=128)]
+    name: Name
+    sha256: Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{64}$")]
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = SCOPES
+    expires: AwareDatetime | None = None
+
+
+class KeysFile(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: tuple[StoredKey, ...] = ()
+
+
+def key_hash(key: str) -> bytes:
+    """The hash of a key."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def read_keys(path: Path, platforms: Sequence[str] | None = None) -> tuple[StoredKey, ...]:
+    """The keys in a file; each has to belong to one of `platforms`, if given.
+
+    Raises `ConfigError` naming every wrong key path.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError([Finding("", f"{path}: {error.strerror}")]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([Finding("", f"{path}: {error}")]) from None
+    try:
+        keys = KeysFile.model_validate(data).keys
+    except ValidationError as error:
+        raise ConfigError(findings_of(error, data)) from None
+    findings = [
+        Finding(f"keys[{at}].platform", f"no platform of the configuration is named {key.platform}")
+        for at, key in enumerate(keys)
+        if platforms is not None and key.platform not in platforms
+    ]
+    seen: set[tuple[str, str]] = set()
+    for at, key in enumerate(keys):
+        if (key.platform, key.name) in seen:
+            findings.append(Finding(f"keys[{at}].name", f"{key.platform} has two keys named {key.name}"))
+        seen.add((key.platform, key.name))
+    if findings:
+        raise ConfigError(findings)
+    return keys
+
+
+class KeyRing:
+    """The keys of the file that are in use now."""
+
+    def __init__(self, path: Path | None, platforms: Sequence[str], clock: Callable[[], float]) -> None:
+        """`clock` gives Unix seconds. Raises `ConfigError` if the file cannot be used."""
+        self._path = path
+        self._platforms = tuple(platforms)
+        self._clock = clock
+        self._version = _version(path)
+        self._keys = () if path is None else read_keys(path, self._platforms)
+
+    def find(self, key_digest: bytes) -> StoredKey | None:
+        """The key with this hash (`key_hash`), unless it has expired. Every key is compared, in constant
+        time."""
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(key_digest, bytes.fromhex(key.sha256)):
+                found = key
+        if found is None or found.expires is None or self._clock() < found.expires.timestamp():
+            return found
+        return None
+
+    async def run(self) -> None:
+        """Reads the file again whenever it has changed, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_PAUSE_S)
+            self.look()
+
+    def look(self) -> None:
+        """Reads the file if it has changed."""
+        version = _version(self._path)
+        if self._path is None or version == self._version:
+            return
+        self._version = version
+        try:
+            self._keys = read_keys(self._path, self._platforms)
+        except ConfigError as error:
+            log().error("keys_file_refused", findings=[str(finding) for finding in error.findings])
+            return
+        log().info("keys_file_read", keys=len(self._keys))
+
+
+def _version(path: Path | None) -> tuple[int, int, int] | None:
+    """What changes with the file; None if there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Maintains the file; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    path: Path = options.file
+    try:
+        keys = read_keys(path) if path.exists() or options.act != "add" else ()
+        if options.act == "list":
+            for key in keys:
+                until = "never" if key.expires is None else f"{key.expires:%Y-%m-%dT%H:%M:%SZ}"
+                print(f"{key.platform} {key.name}: {', '.join(key.scopes)}; expires: {until}")
+            return 0
+        if options.act == "revoke":
+            kept = tuple(key for key in keys if (key.platform, key.name) != (options.platform, options.name))
+            if len(kept) == len(keys):
+                print(f"api_keys: {options.platform} has no key named {options.name}", file=sys.stderr)
+                return 1
+            _write(path, kept)
+            return 0
+        secret, added = _new_key(options)
+        _write(path, (*keys, added))
+        read_keys(path)
+    except ConfigError as error:
+        for finding in error.findings:
+            print(f"api_keys: {path}: {finding}", file=sys.stderr)
+        return 2
+    print(secret)
+    return 0
+
+
+def _new_key(options: argparse.Namespace) -> tuple[str, StoredKey]:
+    secret = f"lk_{secrets.token_urlsafe(32)}"
+    expires = None
+    if options.days is not None:
+        expires = (datetime.now(UTC) + timedelta(days=options.days)).replace(microsecond=0)
+    given = {
+        "platform": options.platform,
+        "name": options.name,
+        "sha256": key_hash(secret).hex(),
+        "scopes": tuple(options.scope or SCOPES),
+        "expires": expires,
+    }
+    try:
+        return secret, StoredKey.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(findings_of(error, given)) from None
+
+
+def _write(path: Path, keys: Sequence[StoredKey]) -> None:
+    """Replaces the file as a whole. Raises `ConfigError` if that fails, or if a key exists already."""
+    names = [(key.platform, key.name) for key in keys]
+    if len(set(names)) < len(names):
+        platform, name = names[-1]
+        raise ConfigError([Finding("name", f"{platform} has a key named {name} already")])
+    text = tomli_w.dumps({"keys": [key.model_dump(exclude_none=True) for key in keys]})
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.chmod(0o640)
+        if path.exists():
+            owner = path.stat()
+            os.chown(draft, owner.st_uid, owner.st_gid)
+            draft.chmod(owner.st_mode & 0o777)
+        draft.replace(path)
+    except OSError as error:
+        raise ConfigError([Finding("", f"{error.strerror}")]) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cloud_gateway.api_keys", description="API keys of platforms")
+    acts = parser.add_subparsers(dest="act", required=True)
+    for act, text in (
+        ("add", "add a key, and print it once"),
+        ("revoke", "remove a key"),
+        ("list", "show the keys"),
+    ):
+        one = acts.add_parser(act, help=text)
+        one.add_argument("--file", type=Path, required=True, help="keys_file of the gateway's configuration")
+        if act != "list":
+            one.add_argument("--platform", required=True, help="whose key it is")
+            one.add_argument("--name", required=True, help="what you call the key, for instance web-2027")
+        if act == "add":
+            one.add_argument("--scope", action="append", choices=SCOPES, help="repeat it; default: all")
+            one.add_argument("--days", type=int, choices=range(1, 3651), metavar="N", help="until it expires")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
