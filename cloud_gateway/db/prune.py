@@ -34,11 +34,11 @@ class Pruner:
         while True:
             await asyncio.sleep(self._timing.prune_s)
             try:
-                await self.once()
+                await self.prune_once()
             except SQLAlchemyError as error:
                 log().error("database_failed", **error_fields(error))
 
-    async def once(self) -> dict[str, int]:
+    async def prune_once(self) -> dict[str, int]:
         """Deletes all old rows; returns how many of which table."""
         deleted: dict[str, int] = {}
         for table, old in over(self._keep, self._clock()):

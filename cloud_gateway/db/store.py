@@ -140,20 +140,20 @@ class Store:
         its end, even if the caller is cancelled.
         """
 
-        def once() -> Result:
+        def try_once() -> Result:
             with self._engine.connect().execution_options(writes=True) as db, db.begin():
                 return work(db)
 
-        def run() -> Result:
+        def run_with_retries() -> Result:
             for _ in range(TRANSACTION_TRIES - 1):
                 try:
-                    return once()
+                    return try_once()
                 except DBAPIError as error:
                     if not _is_conflict(error):
                         raise
-            return once()
+            return try_once()
 
-        return await asyncio.get_running_loop().run_in_executor(self._writer, run)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, run_with_retries)
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
         """Runs `work`, which only reads."""

@@ -201,7 +201,7 @@ class Intake:
         def work(db: Connection) -> int:
             for entry in admitted:
                 if entry.received is None:
-                    _keep(db, entry.message, entry.reason, now_s)
+                    _keep_for_operator(db, entry.message, entry.reason, now_s)
             return take_events(
                 db, [entry.received for entry in admitted if entry.received is not None], now_s
             )
@@ -246,11 +246,11 @@ class Intake:
                 and last_run not in (None, state.run)
             ):
                 return  # the will of a run that another one has replaced
-            await self._twins.heard(machine_id, state, retained=message.retained)
+            await self._twins.take_online(machine_id, state, retained=message.retained)
         self._machines.set_online(machine_id, None)
         if state is not None:
             self._machines.set_online(machine_id, state)
-            self._restore_sender.heard(machine_id)
+            self._restore_sender.machine_came_online(machine_id)
             # A machine that was online already only updates its health or its challenge.
             if state.online and (message.retained or not there_before):
                 self._check_machine(machine_id, None, message.retained)
@@ -301,10 +301,10 @@ class Intake:
     async def _reject(self, message: Received, reason: str) -> None:
         now_s = self._clock()
         self._count_rejected(message.topic, "state")
-        await self._store.write(lambda db: _keep(db, message, reason, now_s))
+        await self._store.write(lambda db: _keep_for_operator(db, message, reason, now_s))
 
 
-def _keep(db: Connection, message: Received, reason: str, now_s: float) -> None:
+def _keep_for_operator(db: Connection, message: Received, reason: str, now_s: float) -> None:
     payload = message.payload.decode("utf-8", "replace")
     keep_rejected(db, message.topic[:TOPIC_MAX], payload, reason, now_s)
 

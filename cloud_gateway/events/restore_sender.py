@@ -42,7 +42,7 @@ class RestoreSender:
         """The machines that are being answered, each with an event that is set when it publishes its state
         again."""
 
-    def heard(self, machine_id: str) -> None:
+    def machine_came_online(self, machine_id: str) -> None:
         """A machine has published that it is online.
 
         A retained state may arrive before the link to the broker counts as connected: the machine is answered

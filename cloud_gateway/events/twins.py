@@ -60,7 +60,7 @@ class Twins:
         runs = self._runs.get(machine_id)
         return runs[-1][0] if runs else None
 
-    async def heard(self, machine_id: str, state: Online, *, retained: bool) -> None:
+    async def take_online(self, machine_id: str, state: Online, *, retained: bool) -> None:
         """Takes a published `state/online`, and detects a second machine."""
         if state.run is None or not state.online:
             return
@@ -107,7 +107,7 @@ class Twins:
 
     async def _note(self, machine_id: str, found: TwinsFound) -> None:
         if machine_id not in self._found:
-            await self._store.write(lambda db: _keep(db, machine_id, found))
+            await self._store.write(lambda db: _store_twins(db, machine_id, found))
             self._found[machine_id] = found
 
 
@@ -122,7 +122,7 @@ def _row(db: Connection, machine_id: str) -> Any:
     return db.execute(query).one_or_none()
 
 
-def _keep(db: Connection, machine_id: str, found: TwinsFound) -> None:
+def _store_twins(db: Connection, machine_id: str, found: TwinsFound) -> None:
     lock_machine(db, machine_id)
     mine = (sources.c.machine_id == machine_id, sources.c.twins.is_(None))
     db.execute(update(sources).where(*mine).values(twins=json.dumps(found.model_dump())))

@@ -16,6 +16,6 @@ def effective(settings: Settings) -> list[dict[str, Any]]:
     raw = settings.model_dump(mode="json")
     raw["climate"] = {name: section.model_dump(mode="json") for name, section in settings.climates().items()}
     return [
-        {"key": key, "value": value, "from": "file" if key in settings.given else "default"}
+        {"key": key, "value": value, "from": "file" if key in settings.keys_in_file else "default"}
         for key, value in flat(raw).items()
     ]

@@ -399,7 +399,7 @@ class Settings(Section):
         return placed
 
     @property
-    def given(self) -> frozenset[str]:
+    def keys_in_file(self) -> frozenset[str]:
         """The key paths that the file gives; every other key has its default."""
         return self._given
 

@@ -28,7 +28,7 @@ class _Peer(asyncio.Protocol):
         self._owner = owner
 
     def data_received(self, data: bytes) -> None:
-        self._owner.heard(self, data)
+        self._owner.peer_received(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.gone(self, str(exc or "closed by the other side"))
@@ -81,7 +81,7 @@ class TcpTransport:
         if connection is not None:
             connection.abort()
 
-    def heard(self, peer: _Peer, data: bytes) -> None:
+    def peer_received(self, peer: _Peer, data: bytes) -> None:
         """Takes bytes of a connection, which may be an earlier one."""
         if peer is self._peer and self._on_bytes is not None:
             self._on_bytes(data)

@@ -66,7 +66,7 @@ def test_every_key_of_a_file_is_shown_as_from_the_file(file: Path) -> None:
     if file.stem == "gateway.example":
         pytest.skip("the gateway's")
     settings = load_settings(file)
-    assert {row["key"] for row in effective(settings) if row["from"] == "file"} == settings.given
+    assert {row["key"] for row in effective(settings) if row["from"] == "file"} == settings.keys_in_file
 
 
 @pytest.mark.parametrize(

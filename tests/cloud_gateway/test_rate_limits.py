@@ -137,12 +137,12 @@ async def test_only_ended_rows_are_pruned(tmp_path: Path) -> None:
             await store.write(lambda db, row=row: db.execute(insert(requests).values(row)))  # type: ignore[misc]
         before = await counted(store)
         early = Pruner(store, KeepSettings(), Timing(), lambda: NOW_S + 6 * DAY_S)
-        assert await early.once() == {}
+        assert await early.prune_once() == {}
         assert await counted(store) == before
         week = Pruner(store, KeepSettings(), Timing(), lambda: NOW_S + 8 * DAY_S)
-        assert await week.once() == {"requests": 1}
+        assert await week.prune_once() == {"requests": 1}
         late = Pruner(store, KeepSettings(), Timing(), lambda: NOW_S + 31 * DAY_S)
-        assert await late.once() == {"events": 2, "requests": 1, "webhooks": 1, "reservations": 1}
+        assert await late.prune_once() == {"events": 2, "requests": 1, "webhooks": 1, "reservations": 1}
         left = select(reservations.c.reservation_id).order_by(reservations.c.position)
         ids = await store.read(lambda db: list(db.execute(left).scalars()))
         assert ids == ["res_0", "res_1", "res_3", "res_4"]
@@ -165,7 +165,7 @@ async def test_pruning_without_old_rows_delays_no_request(tmp_path: Path) -> Non
     async with opened(tmp_path) as store:
         await store.write(lambda db: take_events(db, [received(EventType.DROPOFF, 1)], NOW_S))
     reads = _Reads(f"sqlite:///{tmp_path}/gateway.db")
-    assert await Pruner(reads, KeepSettings(), Timing(), lambda: NOW_S).once() == {}
+    assert await Pruner(reads, KeepSettings(), Timing(), lambda: NOW_S).prune_once() == {}
     await reads.close()
 
 
@@ -177,7 +177,7 @@ async def test_many_rows_are_pruned_in_small_batches(tmp_path: Path) -> None:
         ]
         await store.write(lambda db: db.execute(insert(requests), rows))
         pruner = Pruner(store, KeepSettings(), Timing(), lambda: NOW_S)
-        assert await pruner.once() == {"requests": 2 * BATCH + 1}
+        assert await pruner.prune_once() == {"requests": 2 * BATCH + 1}
 
 
 async def test_the_gateway_prunes_by_itself(tmp_path: Path, broker: Broker) -> None:

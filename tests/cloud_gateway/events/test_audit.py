@@ -37,7 +37,7 @@ async def found(store: Store) -> Twins:
     """Twins that this gateway has found."""
     twins = Twins(store, lambda: NOW_S)
     for run in ("run-a", "run-b", "run-a"):
-        await twins.heard("m1", born(run), retained=False)
+        await twins.take_online("m1", born(run), retained=False)
     assert await twins.has_unresolved("m1")
     return twins
 
@@ -141,14 +141,14 @@ async def test_w21_another_gateway_follows_the_operator_s_decision(tmp_path: Pat
         one, two = await found(one_store), Twins(two_store, lambda: NOW_S + 1)
         assert await two.has_unresolved("m1")
         for run in ("run-a", "run-b", "run-c"):
-            await two.heard("m1", born(run), retained=False)
+            await two.take_online("m1", born(run), retained=False)
         assert await one.release("m1")
         assert not await two.has_unresolved("m1")
         # What it had heard before the operator's word proves nothing any more.
-        await two.heard("m1", born("run-a"), retained=False)
+        await two.take_online("m1", born("run-a"), retained=False)
         assert not await two.has_unresolved("m1")
         assert not await two.release("m1")
-        await two.heard("m1", born("run-c"), retained=False)
+        await two.take_online("m1", born("run-c"), retained=False)
         assert await one.has_unresolved("m1")
         assert await two.release("m1")
         assert not await one.has_unresolved("m1")

@@ -43,7 +43,7 @@ async def test_a_retained_question_that_arrives_before_the_link_is_connected_is_
     restore_sender = RestoreSender(store, machines)
     answering = asyncio.create_task(restore_sender.run())
     machines.set_online(MACHINE, online(history))
-    restore_sender.heard(MACHINE)
+    restore_sender.machine_came_online(MACHINE)
     await asyncio.sleep(0)
     link.connected = True
     await eventually(lambda: [topic for topic in link.topics if topic.endswith("/cmd/restore")])
