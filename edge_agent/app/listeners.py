@@ -10,7 +10,7 @@ from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm
 from edge_agent.runtime.command_handler import CommandHandler
 from edge_agent.runtime.history_check import HistoryCheck
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.statemachine.inputs import Condition
 from edge_agent.statemachine.outputs import Answer, Effect
@@ -35,7 +35,7 @@ class DaemonLinkListener:
         """See `LinkListener`."""
         self.publisher.link_is_up()
 
-    def take_command(self, incoming: Incoming) -> None:
+    def take_command(self, incoming: IncomingCommand) -> None:
         """See `LinkListener`."""
         self.commands.handle(incoming)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 
 LONGEST_ID = 1024
 """Longest X-Request-ID, in characters; the API takes the same length."""
@@ -63,13 +63,13 @@ class StallWatch:
         self.start()
 
 
-def incoming_of(message: Received, acknowledge: Callable[[], None], stalled_s: float) -> Incoming:
+def incoming_of(message: Received, acknowledge: Callable[[], None], stalled_s: float) -> IncomingCommand:
     """The command in a message, which may have waited in our socket for up to `stalled_s`."""
     expiry_s = message.expiry_s
     if expiry_s is not None:
         expiry_s = max(0, expiry_s - math.ceil(stalled_s))
     user = dict(message.user)
-    return Incoming(
+    return IncomingCommand(
         topic=message.topic,
         command=message.topic.rsplit("/", 1)[-1],
         payload=message.payload,

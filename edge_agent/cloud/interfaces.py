@@ -6,7 +6,7 @@ from typing import Protocol
 
 from edge_agent.mqtt.event_queue import EventQueue
 from edge_agent.mqtt.messages import Message, OnAcknowledged
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 
 
 class LinkListener(Protocol):
@@ -15,7 +15,7 @@ class LinkListener(Protocol):
     def link_is_up(self) -> None:
         """The link is connected to the broker."""
 
-    def take_command(self, incoming: Incoming) -> None:
+    def take_command(self, incoming: IncomingCommand) -> None:
         """A command has arrived."""
 
     def take_digest(self, payload: bytes) -> None:

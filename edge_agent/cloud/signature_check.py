@@ -18,7 +18,7 @@ from edge_agent.protocol.commands import QUERIES, UNDATED_LIFETIME_S, Command, d
 from edge_agent.protocol.signing import signed_bytes
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 
 CHALLENGE_S = 15.0
 """A challenge is renewed this often; the previous one stays valid for as long again."""
@@ -67,7 +67,7 @@ class SignatureCheck:
         before, self._published = self._published, self.challenge(now)
         return self._published != before
 
-    def admit(self, incoming: Incoming, now: Instant) -> bool:
+    def admit(self, incoming: IncomingCommand, now: Instant) -> bool:
         """True for a command that is new, False for one that the broker delivers again.
 
         Raises `Forged` for a command that no known key has signed for us, and for a repeated message without
@@ -98,7 +98,7 @@ class SignatureCheck:
         if not is_present:
             raise Refusal(Code.EXPIRED, "the command does not repeat the machine's present challenge")
 
-    def _verified(self, incoming: Incoming) -> bytes:
+    def _verified(self, incoming: IncomingCommand) -> bytes:
         """The signature. Raises `Forged` unless it is valid."""
         if incoming.signature is None or incoming.signature_key is None:
             raise Forged(Code.PERMISSION_DENIED, "the command is not signed")
@@ -120,7 +120,7 @@ class SignatureCheck:
             del self._seen[signature]
 
 
-def _life_s(incoming: Incoming, now: Instant) -> float:
+def _life_s(incoming: IncomingCommand, now: Instant) -> float:
     """For how many seconds its signature is remembered."""
     try:
         command = decode(incoming.command, incoming.payload)

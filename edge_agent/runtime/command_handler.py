@@ -29,7 +29,7 @@ from edge_agent.protocol.commands import (
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import Clock, ComparedClock
 from edge_agent.runtime.ids import Ids
-from edge_agent.runtime.incoming import Incoming, SenderCheck
+from edge_agent.runtime.incoming import IncomingCommand, SenderCheck
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop, journal_fault
 from edge_agent.runtime.queries import Queries
@@ -115,7 +115,7 @@ class CommandHandler:
                 self._loop.refuse_request(row.request_id, reply)
                 self._reply(address, reply)
 
-    def handle(self, incoming: Incoming) -> None:
+    def handle(self, incoming: IncomingCommand) -> None:
         """Handles one command from the cloud. Never raises; every fault becomes an answer."""
         if incoming.retained:
             log.warning("retained command ignored", command=incoming.command[:64])
@@ -150,7 +150,7 @@ class CommandHandler:
     def _awaited(self, address: ReplyAddress) -> bool:
         return any(address in addresses for addresses in self._waiting.values())
 
-    def _report_rejected(self, incoming: Incoming, refusal: Refusal) -> None:
+    def _report_rejected(self, incoming: IncomingCommand, refusal: Refusal) -> None:
         command = incoming.command[:64]
         if isinstance(refusal, Forged):
             key = (incoming.signature_key or "")[:64]
@@ -158,7 +158,7 @@ class CommandHandler:
         detail = f"{command}: {refusal.message}"
         self._loop.submit(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
 
-    def _answer_or_submit(self, incoming: Incoming, address: ReplyAddress) -> None:
+    def _answer_or_submit(self, incoming: IncomingCommand, address: ReplyAddress) -> None:
         now = self._clock.now()
         is_new = self._sender_check is None or self._sender_check.admit(incoming, now)
         command = decode(incoming.command, incoming.payload)
@@ -211,7 +211,7 @@ class CommandHandler:
         )
         self._loop.submit(given, request=row, on_done=incoming.acknowledge)
 
-    def _compare_clock(self, command: Command, incoming: Incoming) -> None:
+    def _compare_clock(self, command: Command, incoming: IncomingCommand) -> None:
         """Compares the clock with a command's time of issue, if the command arrived without delay."""
         clock, left_s = self._clock, incoming.message_expiry_s
         issued_s = command.issued_at.timestamp()

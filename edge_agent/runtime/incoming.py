@@ -11,7 +11,7 @@ from edge_agent.protocol.commands import Command
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class IncomingCommand:
     """A command as it arrived. `acknowledge` sends its PUBACK: the broker does not deliver it again. Called
     when the command is stored, or when it needs no storing (refused, rejected, a query, a duplicate)."""
 
@@ -38,7 +38,7 @@ class Incoming:
 class SenderCheck(Protocol):
     """Checks the sender of a command, if the configuration requires signed commands."""
 
-    def admit(self, incoming: Incoming, now: Instant) -> bool:
+    def admit(self, incoming: IncomingCommand, now: Instant) -> bool:
         """True for a new command, False for one that the broker delivers again. Raises `Forged` if no known
         key has signed it for this machine."""
 

@@ -89,7 +89,7 @@ class CommandTranslator:
                 return spec.label
         raise Refusal(Code.NOT_FOUND, f"no such cell: {cell_id}")
 
-    def _demand_me(self, machine_id: str) -> None:
+    def _require_this_machine(self, machine_id: str) -> None:
         if machine_id != self._machine_id:
             violation = FieldViolation("machine_id", f"this is machine {self._machine_id!r}")
             message = f"{violation.field}: {violation.description}"
@@ -97,7 +97,7 @@ class CommandTranslator:
 
     def _maintenance(self, command: MaintenanceCommand, expires_ns: int) -> RequestMaintenance:
         if command.machine_id is not None:
-            self._demand_me(command.machine_id)
+            self._require_this_machine(command.machine_id)
         return RequestMaintenance(
             request_key=command.request_id,
             maintenance_ticket_id=self._ids.unique("maint"),
@@ -109,7 +109,7 @@ class CommandTranslator:
         )
 
     def _reserve(self, command: ReserveCommand, expires_ns: int) -> Reserve:
-        self._demand_me(command.machine_id)
+        self._require_this_machine(command.machine_id)
         return Reserve(
             request_key=command.request_id,
             reservation_id=command.reservation_id,

@@ -195,11 +195,19 @@ class StepBuilder:
         if request_key is not None:
             self.answers.append(Answer(request_key, reservation, cell, refusal, **details))
 
-    def record(
-        self, unlock: UnlockAttempt, outcome: UnlockOutcome | None, *, pulsed: bool | None = None
+    def record_intent(self, unlock: UnlockAttempt) -> None:
+        """Adds a line to the ledger: the lock is about to be pulsed."""
+        self._add_ledger_line(unlock, None, None)
+
+    def record_outcome(
+        self, unlock: UnlockAttempt, outcome: UnlockOutcome, *, pulsed: bool | None = None
     ) -> None:
-        """Adds a line to the ledger: an intent, or with `outcome` its outcome and whether a pulse was
-        given."""
+        """Adds a line to the ledger: an outcome, and whether a pulse was given (None: it is not known)."""
+        self._add_ledger_line(unlock, outcome, pulsed)
+
+    def _add_ledger_line(
+        self, unlock: UnlockAttempt, outcome: UnlockOutcome | None, pulsed: bool | None
+    ) -> None:
         self.ledger_lines.append(
             UnlockRecord(
                 unlock_id=unlock.unlock_id,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge_agent.config import load_settings
 from edge_agent.console.api import ConsolePort, create_app
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from tests.support.site import Site
 from tools.bench.settings import REPOSITORY
 from tools.simulate.plant import Plant, with_journal
@@ -177,7 +177,9 @@ class Hostile:
 
         async def work() -> None:
             command = fields.pop("command")
-            incoming = Incoming(command=command, acknowledge=lambda: acknowledged.append(True), **fields)
+            incoming = IncomingCommand(
+                command=command, acknowledge=lambda: acknowledged.append(True), **fields
+            )
             self.agent.commands.handle(incoming)
             await asyncio.sleep(1)
 

@@ -21,7 +21,7 @@ from edge_agent.cloud.link import MqttLink
 from edge_agent.mqtt.messages import Message, OnAcknowledged
 from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from tests.support.broker import Broker, running_broker
 from tests.support.link_user import RecordingUser
 
@@ -101,7 +101,7 @@ async def test_birth_command_reply_and_a_clean_goodbye(tmp_path: Path) -> None:
         link = make_link(broker.port)
 
         class Answering(RecordingUser):
-            def take_command(self, incoming: Incoming) -> None:
+            def take_command(self, incoming: IncomingCommand) -> None:
                 """Answers."""
                 assert incoming.response_topic is not None
                 link.publish(Message(incoming.response_topic, "pong", correlation=incoming.correlation))

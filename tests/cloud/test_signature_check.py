@@ -19,7 +19,7 @@ from edge_agent.protocol.commands import COMMANDS, QUERIES, Command
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from tests.support.sender import body_of, public_key
 
 SEED = bytes(range(32))
@@ -36,14 +36,14 @@ def make() -> SignatureCheck:
     return SignatureCheck({"g": public_key(SEED)}, "m1", Ids(random.Random(3)))
 
 
-def signed(name: str, body: bytes, machine: str = "m1", **changes: Any) -> Incoming:
+def signed(name: str, body: bytes, machine: str = "m1", **changes: Any) -> IncomingCommand:
     topic = Topics(machine).command(name)
     user = dict(SIGNER.properties(topic, body))
     fields: dict[str, Any] = {"signature": user[SIGNATURE], "signature_key": user[SIGNATURE_KEY]}
-    return Incoming(name, body, lambda: None, topic=topic, **(fields | changes))
+    return IncomingCommand(name, body, lambda: None, topic=topic, **(fields | changes))
 
 
-def dropoff(request_id: str = "d", life_s: float = 8.0, **changes: Any) -> Incoming:
+def dropoff(request_id: str = "d", life_s: float = 8.0, **changes: Any) -> IncomingCommand:
     return signed("dropoff", body_of(request_id, life_s, reservation_id="r"), **changes)
 
 
@@ -57,7 +57,7 @@ def test_the_same_bytes_are_accepted_once_unless_marked_as_redelivered() -> None
     assert signature_check.admit(incoming, at()) is True
     again = dropoff("other")
     assert signature_check.admit(again, at()) is True
-    marked = Incoming(
+    marked = IncomingCommand(
         "dropoff",
         incoming.payload,
         lambda: None,

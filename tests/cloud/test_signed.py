@@ -14,7 +14,7 @@ from cloud_gateway.signer import Signer
 from edge_agent.model import Alarm
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.runtime import command_handler as handler_module
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from tests.support.real_site import RealSite, real_site
 from tests.support.secure import LOCALHOST, Keys, Recorder, SecureBroker
 from tests.support.sender import Sender, body_of, public_key
@@ -226,7 +226,7 @@ async def test_a_replay_of_a_command_under_way_does_not_answer_it(
         requests: Any = at.site.agent.commands
         handle = requests.handle
 
-        def twice(incoming: Incoming) -> None:
+        def twice(incoming: IncomingCommand) -> None:
             handle(incoming)
             handle(incoming)
 
@@ -248,7 +248,7 @@ async def test_a_redelivered_command_gets_the_stored_reply(
         handle = requests.handle
         came: list[bool] = []
 
-        def without_puback(incoming: Incoming) -> None:
+        def without_puback(incoming: IncomingCommand) -> None:
             came.append(incoming.duplicate)
             first = len(came) == 1
             handle(replace(incoming, acknowledge=(lambda: None) if first else incoming.acknowledge))
@@ -269,11 +269,11 @@ async def test_a_refused_command_does_not_act_when_it_is_redelivered(
     """Nothing is kept of an EXPIRED; its sender knows that nothing opens, whatever happens to the message."""
     async with signed_site(tmp_path, monkeypatch) as at:
         rid = await at.reserve()
-        came: list[Incoming] = []
+        came: list[IncomingCommand] = []
         requests: Any = at.site.agent.commands
         handle = requests.handle
 
-        def noting(incoming: Incoming) -> None:
+        def noting(incoming: IncomingCommand) -> None:
             came.append(incoming)
             handle(incoming)
 

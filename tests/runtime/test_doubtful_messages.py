@@ -15,7 +15,7 @@ from edge_agent.cloud.command_message import incoming_of
 from edge_agent.model import Alarm
 from edge_agent.mqtt.packets import received_of
 from edge_agent.runtime.clock import SystemClock
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from tests.support.site import PARCEL, Site, at_site
 from tools.simulate.plant import EPOCH_S, rfc3339
 
@@ -42,7 +42,7 @@ def test_w17_a_command_without_any_property_changes_nothing(tmp_path: Path) -> N
         for number in range(3):
             payload = body(site, number)
             agent.commands.handle(
-                Incoming("reserve", payload, lambda: taken.append(True), without_properties=True)
+                IncomingCommand("reserve", payload, lambda: taken.append(True), without_properties=True)
             )
         await site.until(lambda: bool(site.published("ALARM_RAISED")))
         assert len(taken) == 3
@@ -58,7 +58,7 @@ def test_w17_a_command_with_an_expiry_alone_is_carried_out_unanswered(tmp_path: 
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        agent.commands.handle(Incoming("reserve", body(site, 1), lambda: None, message_expiry_s=10))
+        agent.commands.handle(IncomingCommand("reserve", body(site, 1), lambda: None, message_expiry_s=10))
         await site.until(lambda: "res_1" in agent.loop.state.reservations)
 
     at_site(tmp_path, test)

@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.drivers.requests import AddressedRequest
 from edge_agent.model import Alarm, CellStatus, Door
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from tests.support.site import PARCEL, Site, at_site
 from tools.simulate.plant import rfc3339
 
@@ -412,8 +412,8 @@ def test_unreadable_bytes_raise_command_rejected(tmp_path: Path, payload: bytes)
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        agent.commands.handle(Incoming("pickup", payload, lambda: None))
-        agent.commands.handle(Incoming("echo", b"{}", lambda: None))
+        agent.commands.handle(IncomingCommand("pickup", payload, lambda: None))
+        agent.commands.handle(IncomingCommand("echo", b"{}", lambda: None))
         await site.until(lambda: bool(site.published("ALARM_RAISED")))
         detail = site.published("ALARM_RAISED")[0]["alarm_raised_event"]
         assert detail["alarm"] == "COMMAND_REJECTED"
@@ -428,7 +428,7 @@ def test_command_rejected_clears_after_an_hour(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        agent.commands.handle(Incoming("pickup", b"{", lambda: None))
+        agent.commands.handle(IncomingCommand("pickup", b"{", lambda: None))
         await site.until(lambda: bool(site.published("ALARM_RAISED")))
         await asyncio.sleep(3590)
         assert not site.published("ALARM_CLEARED")

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from edge_agent.model import Instant
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from tests.support.site import Site, at_site
 
 
-def kept_by_the_broker(site: Site) -> list[Incoming]:
+def kept_by_the_broker(site: Site) -> list[IncomingCommand]:
     """Every command that arrives from now on; none of their PUBACKs reaches the broker."""
     agent = site.plant.agent
     assert agent is not None
-    kept: list[Incoming] = []
+    kept: list[IncomingCommand] = []
     handle = agent.commands.handle
 
-    def take(incoming: Incoming) -> None:
+    def take(incoming: IncomingCommand) -> None:
         kept.append(incoming)
         handle(replace(incoming, acknowledge=lambda: None))
 

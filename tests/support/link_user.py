@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 
 
 class RecordingUser:
@@ -11,7 +11,7 @@ class RecordingUser:
     def __init__(self, *, acknowledges: bool = False) -> None:
         self.acknowledges = acknowledges
         self.ups = 0
-        self.commands: list[Incoming] = []
+        self.commands: list[IncomingCommand] = []
         self.digests: list[bytes] = []
         self.refusals: list[str] = []
 
@@ -23,7 +23,7 @@ class RecordingUser:
         """See `LinkListener`."""
         self.ups += 1
 
-    def take_command(self, incoming: Incoming) -> None:
+    def take_command(self, incoming: IncomingCommand) -> None:
         """See `LinkListener`."""
         self.commands.append(incoming)
         if self.acknowledges:

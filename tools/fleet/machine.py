@@ -26,7 +26,7 @@ from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.command_handler import CommandHandler
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.views import Identity, Views
@@ -160,7 +160,7 @@ class LightMachine:
         """See `LinkListener`."""
         self.publisher.link_is_up()
 
-    def take_command(self, incoming: Incoming) -> None:
+    def take_command(self, incoming: IncomingCommand) -> None:
         """See `LinkListener`."""
         self.commands.handle(incoming)
 

@@ -30,7 +30,7 @@ from edge_agent.mqtt.messages import Message, OnAcknowledged
 from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids
-from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.incoming import IncomingCommand
 from tools.bus_simulator.plant import build_devices, build_world, line_baud
 
 EPOCH_S = 1_750_000_000.0
@@ -343,7 +343,7 @@ class SimulatedLink:
                 for after_s in (0.0, 0.05, 4.0) if self._broker.twice else (0.0,):
                     self._hand_over_after(after_s, self._incoming(command, now_s))
 
-    def _hand_over_after(self, after_s: float, incoming: Incoming) -> None:
+    def _hand_over_after(self, after_s: float, incoming: IncomingCommand) -> None:
         if self._broker.strips:
             incoming = replace(
                 incoming,
@@ -362,12 +362,12 @@ class SimulatedLink:
         else:
             hand_over()
 
-    def _incoming(self, command: _Command, now_s: float) -> Incoming:
+    def _incoming(self, command: _Command, now_s: float) -> IncomingCommand:
         def acknowledge() -> None:
             if self._lifeline.alive and command in self._broker.commands:
                 self._broker.commands.remove(command)
 
-        return Incoming(
+        return IncomingCommand(
             command=command.name,
             payload=command.payload,
             acknowledge=acknowledge,

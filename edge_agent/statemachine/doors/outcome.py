@@ -53,10 +53,10 @@ def reservation_of(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation |
         return None
 
 
-def refuse_while_busy(builder: StepBuilder, label: str, but: str = "") -> None:
+def refuse_while_busy(builder: StepBuilder, label: str, other_than: str = "") -> None:
     """Raises `Refusal` (`NOT_ALLOWED`) while another attempt is at work on the cell."""
     unlock = attempt_on(builder.unlock_attempts, label)
-    if unlock is not None and unlock.unlock_id != but:
+    if unlock is not None and unlock.unlock_id != other_than:
         why = f"the door of cell {label} is being opened just now"
         raise Refusal(Code.NOT_ALLOWED, why, info=ErrorInfo("DOOR_BUSY", {"cell": label}))
 
@@ -154,7 +154,7 @@ def leave_unconfirmed(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     """A pulse was given while the contact was in doubt: answers UNKNOWN, and a later closing may conclude the
     command."""
     builder.drop_unlock(unlock)
-    builder.record(unlock, UnlockOutcome.UNKNOWN, pulsed=True)
+    builder.record_outcome(unlock, UnlockOutcome.UNKNOWN, pulsed=True)
     changes: dict[str, Any] = {"last_outcome": UnlockOutcome.UNKNOWN, "inspect_unless_empty": True}
     if builder.cells[unlock.cell].reservation_id is None:
         changes.pop("inspect_unless_empty")
@@ -191,7 +191,7 @@ def conclude(
 ) -> None:
     """Ends an attempt with its outcome: ledger, reservation, cell, answer."""
     builder.drop_unlock(unlock)
-    builder.record(unlock, outcome, pulsed=was_pulsed(unlock, outcome))
+    builder.record_outcome(unlock, outcome, pulsed=was_pulsed(unlock, outcome))
     unconfirmed.forget(builder, unlock.cell)
     reservation = reservation_of(builder, unlock)
     if outcome in (UnlockOutcome.OPENED, UnlockOutcome.ALREADY_OPEN):

@@ -98,7 +98,7 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
     if unlock.expires_ns is not None and builder.now.boottime_ns > unlock.expires_ns:
         raise Refusal(Code.EXPIRED, "the command expired while it waited for other doors")
     if unlock.purpose in TECHNICIAN_PURPOSES:
-        refuse_while_busy(builder, unlock.cell, but=unlock.unlock_id)
+        refuse_while_busy(builder, unlock.cell, other_than=unlock.unlock_id)
         cell = builder.cells[unlock.cell]
         if unlock.purpose is Purpose.SELF_TEST and cell.status is not CellStatus.IDLE:
             why = f"cell {cell.label} is {cell.status}: only a free one is tested"
@@ -108,7 +108,7 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
     if reservation is None:
         raise Refusal(Code.NOT_ALLOWED, "the reservation ended while the command waited")
     require_rule(builder, reservation, COMMAND_FOR[unlock.purpose])
-    refuse_while_busy(builder, reservation.cell, but=unlock.unlock_id)
+    refuse_while_busy(builder, reservation.cell, other_than=unlock.unlock_id)
     if f"{Alarm.WRONG_DOOR}/{reservation.cell}" in builder.alarms:
         why = f"another door opened in place of that of cell {reservation.cell}; call for help"
         raise Refusal(Code.NOT_ALLOWED, why, info=ErrorInfo("WRONG_DOOR", {"cell": reservation.cell}))
@@ -164,11 +164,11 @@ def _pulse_in_doubt(builder: StepBuilder, unlock: UnlockAttempt, reservation: Re
 def _refuse_overheating(builder: StepBuilder, label: str) -> None:
     recent = _recent_pulses(builder, label)
     if len(recent) >= builder.layout.duty_pulses:
-        rest_s = (
+        cooling_s = (
             recent[-builder.layout.duty_pulses] + builder.layout.duty_window_ns - builder.now.boottime_ns
         ) / 1e9
-        why = f"the lock of cell {label} has to cool down for {rest_s:.1f} s"
-        info = ErrorInfo("LOCK_COOLS_DOWN", {"cell": label, "seconds": str(math.ceil(rest_s))})
+        why = f"the lock of cell {label} has to cool down for {cooling_s:.1f} s"
+        info = ErrorInfo("LOCK_COOLS_DOWN", {"cell": label, "seconds": str(math.ceil(cooling_s))})
         raise Refusal(Code.NOT_ALLOWED, why, info=info)
 
 
@@ -202,7 +202,7 @@ def _request_pulse(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     builder.put("pulses", label, pulses)
     builder.change_cell(label, pulse_count=builder.cells[label].pulse_count + 1)
     contact.pulsed(builder, label)
-    builder.record(unlock, None)
+    builder.record_intent(unlock)
     builder.effects.append(PulseLock(unlock.unlock_id, label, unlock.pulse_number, unlock.expires_ns))
 
 
@@ -233,7 +233,7 @@ def pulse_done(
 def _unmoved(builder: StepBuilder, unlock: UnlockAttempt, acknowledged: bool) -> None:
     """The door is readable and has not moved: another pulse, or the end."""
     if unlock.pulses_counted < builder.layout.max_pulses and _may_pulse_again(builder, unlock):
-        builder.record(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=True if acknowledged else None)
+        builder.record_outcome(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=True if acknowledged else None)
         _request_pulse(builder, unlock)
     elif unlock.pulses_counted >= builder.layout.max_pulses:
         _jammed(builder, unlock)
@@ -250,7 +250,7 @@ def pulse_lapsed(builder: StepBuilder, unlock_id: str, pulse_number: int) -> Non
     unlock = builder.unlock_attempts.get(unlock_id)
     if unlock is None or unlock.stage != "pulsing" or unlock.pulse_number != pulse_number:
         return
-    builder.record(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=False)
+    builder.record_outcome(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=False)
     label = unlock.cell
     known = builder.pulses[label]
     builder.put(
@@ -314,8 +314,8 @@ def _try_other_cell(
         return False
     end_former(builder, target.label)
     builder.drop_unlock(unlock)
-    builder.record(unlock, outcome, pulsed=was_pulsed(unlock, outcome))
-    again = UnlockAttempt(
+    builder.record_outcome(unlock, outcome, pulsed=was_pulsed(unlock, outcome))
+    next_attempt = UnlockAttempt(
         unlock_id=f"{unlock.unlock_id.partition('.')[0]}.{unlock.other_cells_tried + 1}",
         reservation_id=unlock.reservation_id,
         cell=moved.cell,
@@ -328,6 +328,6 @@ def _try_other_cell(
         actor=unlock.actor,
         other_cells_tried=unlock.other_cells_tried + 1,
     )
-    builder.put("unlock_attempts", again.unlock_id, again)
-    builder.effects.append(ReadDoor(again.unlock_id, again.cell, again.expires_ns))
+    builder.put("unlock_attempts", next_attempt.unlock_id, next_attempt)
+    builder.effects.append(ReadDoor(next_attempt.unlock_id, next_attempt.cell, next_attempt.expires_ns))
     return True
