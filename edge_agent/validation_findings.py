@@ -44,6 +44,7 @@ LIMITS = {
     "less_than": ("less than {0}", "lt"),
     "multiple_of": ("a multiple of {0}", "multiple_of"),
 }
+ONE_OF = "one of "
 EMPTY = "must not be empty"
 LENGTHS = {
     "string_too_short": ("must have at least {0} characters", "min_length"),
@@ -110,6 +111,9 @@ def _joined(problems: Sequence[_Problem]) -> str:
 
 
 def _must_be(wanted: str, instead: str) -> str:
+    if wanted.startswith(ONE_OF):
+        known = wanted.removeprefix(ONE_OF)
+        return f"must be one of {known}, not {instead}" if instead else f"must be one of {known}"
     return f"must be {wanted}, not {instead}" if instead else f"must be {wanted}"
 
 
@@ -132,8 +136,8 @@ def _wanted(kind: str, context: Mapping[str, Any]) -> str:
         limit = context[name]
         return text.format(f"{limit:g}" if isinstance(limit, float) else limit)
     if kind == "literal_error":
-        known = context["expected"].replace(" or ", ", ").replace("'", '"')
-        return f"one of {known}" if "," in known else known
+        known = str(context["expected"]).replace(" or ", ", ").replace("'", '"')
+        return ONE_OF + known if "," in known else known
     if kind == "string_pattern_mismatch":
         return PATTERNS.get(context["pattern"], f"a text that matches {context['pattern']}")
     return ""

@@ -44,6 +44,7 @@ from edge_agent.cli.reservations import reservations
 from edge_agent.cli.restore import clear, restore
 from edge_agent.cli.schema import schema_app
 from edge_agent.cli.text.event_rows import event_row
+from edge_agent.cli.text.help_texts import LocalGroup
 from edge_agent.cli.text.language import _
 from edge_agent.cli.text.times import Utc
 from edge_agent.cli.views import alarms_table, cells_table, events_table, status_table
@@ -53,6 +54,7 @@ from edge_agent.runtime.clock import SystemClock
 HELP = "The software of a parcel locker. `edge-agent run --config FILE` is the daemon; most others ask it."
 
 app = typer.Typer(
+    cls=LocalGroup,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,

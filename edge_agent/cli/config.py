@@ -24,7 +24,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
-from edge_agent.cli.text.language import _, marked
+from edge_agent.cli.text.language import _, from_daemon, marked
 from edge_agent.cli.text.plurals import size_of
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.effective import effective
@@ -52,7 +52,7 @@ def check(
     if refused := [*refused, *vector_findings(settings)]:
         _stop(config, refused)
     for finding in [*warned, *mode_findings(settings, config)]:
-        text = _("{file}: warning: {finding}", file=config, finding=finding)
+        text = _("{file}: warning: {finding}", file=config, finding=from_daemon(str(finding)))
         problems.print(text, highlight=False, markup=False, soft_wrap=True)
     text = _("{file}: good: {size}", file=config, size=size_of(settings))
     console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -68,7 +68,8 @@ def _loaded(config: Path) -> Settings:
 
 def _stop(config: Path, findings: list[Finding]) -> NoReturn:
     for finding in findings:
-        problems.print(f"{config}: {finding}", highlight=False, markup=False, soft_wrap=True)
+        line = f"{config}: {from_daemon(str(finding))}"
+        problems.print(line, highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(USAGE)
 
 

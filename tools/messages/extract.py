@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from typer.main import get_command
+
+from edge_agent.cli.commands import app
 from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.command import joined
 from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
+from edge_agent.cli.text.help_texts import USAGE_ERRORS, help_texts
 from edge_agent.cli.text.language import DAEMON
 from edge_agent.drivers.decode import EXCEPTIONS
 from edge_agent.statemachine.transitions import CELL_TABLE, FLAG_TABLE, TABLE, WHY_NOT, CellGuard, Refused
@@ -52,6 +56,20 @@ DAEMON_SOURCES = (
     "config/technicians.py",
     "journal/configurations.py",
     "errors.py",
+    "config/load.py",
+    "config/wiring.py",
+    "config/sections.py",
+    "config/modes.py",
+    "config/storage.py",
+    "config/credentials.py",
+    "config/readers.py",
+    "config/vectors.py",
+    "config/screen.py",
+    "drivers/measuring.py",
+    "drivers/profile_writes.py",
+    "drivers/profiles.py",
+    "protocol/broker.py",
+    "validation_findings.py",
 )
 """Where the daemon's texts for technicians are made, below `edge_agent`."""
 OTHER_SOURCES = ("invariants", "transitions")
@@ -83,6 +101,11 @@ NOT_SHOWN = frozenset(
         "_ALERT_(\\w+)|alert ([a-z ]+)",
         "wall_s, after_sequence, how, actor, origin, digest, changes",
         "another one",
+        "Value error, ",
+        "Assertion failed, ",
+        "one of ",
+        "setpoint_c - band_c",
+        "setpoint_c + band_c",
     }
 )
 """Texts of these modules that no command shows, or that fit too many sentences."""
@@ -136,7 +159,7 @@ class Message:
 def messages() -> list[Message]:
     """Every message once, in the order of the sources."""
     found: dict[tuple[str | None, str], Message] = {}
-    for one in [*_marked(), *_explained(), *_of_daemon()]:
+    for one in [*_marked(), *_help(), *_explained(), *_of_daemon()]:
         before = found.setdefault(one.key, one)
         if before.plural is None and one.plural is not None:
             found[one.key] = one
@@ -160,6 +183,12 @@ def _marked() -> Iterator[Message]:
                 yield Message(texts[0] or "", texts[1] if count == 2 else None, None, place)
             elif isinstance(node.args[0], ast.JoinedStr):
                 raise ValueError(f"{place}:{node.lineno}: an f-string cannot be translated")
+
+
+def _help() -> Iterator[Message]:
+    """What `--help` shows, from the docstrings and options of the commands; and typer's errors."""
+    yield from (Message(text, place="edge_agent/cli, help") for text in help_texts(get_command(app)))
+    yield from (Message(text, context=DAEMON, place="typer") for text in USAGE_ERRORS)
 
 
 def _literal(node: ast.expr) -> str | None:

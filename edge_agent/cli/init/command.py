@@ -28,7 +28,7 @@ from edge_agent.cli.init.search import FoundBus
 from edge_agent.cli.init.store import obstacle, put
 from edge_agent.cli.init.summary import summary
 from edge_agent.cli.init.text import Site, document
-from edge_agent.cli.text.language import _, in_english
+from edge_agent.cli.text.language import _, from_daemon, in_english
 from edge_agent.cli.text.plurals import size_of
 from edge_agent.config import Settings
 from edge_agent.config.load import SHIPPED_PROFILES, shipped_profiles
@@ -162,7 +162,8 @@ def _profiles(output: Path, folder: Path | None) -> dict[str, Profile]:
             try:
                 found[path.stem] = load_profile(path)
             except ConfigError as error:
-                raise _stop("; ".join(str(finding) for finding in error.findings), USAGE) from None
+                findings = [from_daemon(str(finding)) for finding in error.findings]
+                raise _stop("; ".join(findings), USAGE) from None
     if not found:
         where = folder or SHIPPED_PROFILES[-1]
         raise _stop(_("no device profiles in {folder}; --profiles DIR says where", folder=where), USAGE)
@@ -175,7 +176,8 @@ def _write(
     try:
         settings = put(output, document(site, machine, remarks, _head()), force=force)
     except ConfigError as error:
-        findings = [_("not consistent: {finding}", finding=one) for one in error.findings]
+        said = [from_daemon(str(one)) for one in error.findings]
+        findings = [_("not consistent: {finding}", finding=one) for one in said]
         raise _stop("\n".join(findings), USAGE) from None
     except OSError as error:
         raise _stop(f"{output}: {error.strerror}", USAGE) from None
