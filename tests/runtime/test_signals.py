@@ -56,7 +56,8 @@ def at_lights(tmp_path: Path, test: Callable[[Site], Awaitable[None]], file: Pat
         settings = load_settings(file or machine(tmp_path))
         site = Site(Plant(with_journal(settings, tmp_path / "journal.sqlite"), 7))
         site.plant.start()
-        await site.until(lambda: "locker/v1/machine_123/state/machine" in site.plant.broker.retained)
+        topic = f"locker/v1/{settings.machine.machine_id}/state/machine"
+        await site.until(lambda: topic in site.plant.broker.retained)
         await test(site)
         if site.plant.agent is not None:
             await site.plant.stop()
@@ -91,6 +92,24 @@ def test_the_light_of_the_opened_door_is_on_until_the_door_is_closed(tmp_path: P
         await site.until(lambda: lit(site) == [], 1)
 
     at_lights(tmp_path, test)
+
+
+def test_the_food_locker_of_the_bench_shows_its_doors(tmp_path: Path) -> None:
+    """As `BENCH_CONFIG=config/food.toml make demo`: the lights are free outputs of a lock board."""
+
+    async def test(site: Site) -> None:
+        assert lit(site) == []
+        await opened(site, "F11")
+        await site.until(lambda: lit(site) == ["F11", "counter"], 1)
+        await site.until(lambda: lit(site) == ["F11"], 6)
+        site.plant.world.close("F11")
+        await site.until(lambda: lit(site) == [], 1)
+        await opened(site, "F01")
+        await site.until(lambda: lit(site) == ["counter"], 1)
+        site.plant.world.close("F01")
+        await site.until(lambda: lit(site) == [], 1)
+
+    at_lights(tmp_path, test, CONFIG / "food.toml")
 
 
 def test_a_customer_is_shown_the_door_and_the_cabinet(tmp_path: Path) -> None:

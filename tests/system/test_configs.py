@@ -82,3 +82,22 @@ def serve_a_parcel(bench: Bench, machine_id: str, packaging: dict[str, Any]) -> 
     assert [actuation["label"] for actuation in bench.actuations()] == [label, label]
     figures = bench.sim.get("/wire").json()
     assert all(wire["replies"] > 0 and wire["damaged"] == 0 for wire in figures.values()), figures
+
+
+def test_the_lights_of_the_food_locker_are_seen_to_switch(tmp_path: Path) -> None:
+    with running_bench(tmp_path, BENCH_CONFIG=str(CONFIG / "food.toml")) as bench:
+
+        def light() -> bool:
+            cells: list[dict[str, Any]] = bench.sim.get("/cells").raise_for_status().json()
+            return any(cell["signal"] for cell in cells if cell["label"] == "F11")
+
+        def buzzer() -> bool:
+            on: dict[str, bool] = bench.sim.get("/signals").raise_for_status().json()
+            return on["counter"]
+
+        assert not light()
+        assert bench.command("open", "F11", "--reason", "to see its light").returncode == 0
+        wait_for(lambda: light() and buzzer())
+        bench.person("F11", "close")
+        wait_for(lambda: not light() and not buzzer())
+        assert bench.stop() == 0

@@ -111,6 +111,7 @@ class Api:
         routes = [
             Route("/healthz", self.healthz),
             Route("/cells", self.cells),
+            Route("/signals", self.signals),
             Route("/cells/{label}/{act}", self.act, methods=["POST"]),
             Route("/scanner", self.scanner, methods=["POST"]),
             Route("/actuations", self.actuations),
@@ -141,6 +142,11 @@ class Api:
     async def healthz(self, _: Request) -> Response:
         """200 as long as the process works."""
         return JSONResponse({"status": "ok"})
+
+    async def signals(self, _: Request) -> Response:
+        """The lights and buzzers that serve several cells: whether each is on. Those of one cell are in
+        `/cells`."""
+        return JSONResponse(self._world.cabinet_signals.on())
 
     async def cells(self, _: Request) -> Response:
         """Every cell as it physically is."""

@@ -99,7 +99,11 @@ function update(machine, detail) {
   const reservation = reservationOf(state.chosen, label);
   const abilities = [detail.heating ? "hot" : "", detail.cooling ? "cold" : ""].filter(Boolean);
   const named = { hot: t("hot"), cold: t("cold") };
-  const running = [physical?.heating ? t("heating") : "", physical?.cooling ? t("cooling") : ""].filter(Boolean);
+  const running = [
+    physical?.heating ? t("heating") : "",
+    physical?.cooling ? t("cooling") : "",
+    physical?.signal ? t("signal on") : "",
+  ].filter(Boolean);
   const grams = physical?.grams ?? figures?.mass_g;
   const degrees = figures?.temperature_c ?? (detail.heating || detail.cooling ? physical?.temperature_c : null);
   const numbers = [
