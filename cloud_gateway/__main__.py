@@ -19,6 +19,7 @@ from cloud_gateway.api.http_server import Connections, Descriptors, Server, conf
 from cloud_gateway.api_keys import read_keys
 from cloud_gateway.app import create_app, listen
 from cloud_gateway.settings import Settings, load
+from cloud_gateway.users import read_users
 from edge_agent.errors import ConfigError
 
 
@@ -31,6 +32,8 @@ def main() -> int:
         settings = load(arguments.config)
         if settings.keys_file is not None:
             read_keys(Path(settings.keys_file), [platform.name for platform in settings.platforms])
+        if settings.users_file is not None:
+            read_users(Path(settings.users_file))
     except ConfigError as error:
         for finding in error.findings:
             print(f"gateway: {arguments.config}: {finding}", file=sys.stderr)

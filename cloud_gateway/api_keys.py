@@ -1,8 +1,8 @@
 """API keys of platforms in a file of their own: several for each, as hashes, changed without a restart.
 
 `python -m cloud_gateway.api_keys add|revoke|list --file KEYS.toml …` maintains the file. A key has 256 random
-bits, so that its SHA-256 needs neither salt nor stretching. The gateway reads the file again within
-`LOOK_PAUSE_S` after it has changed; a file that cannot be used leaves the keys as they were, and is logged.
+bits, so that its SHA-256 needs neither salt nor stretching. The gateway reads the file again when it has
+changed (`watched_file`).
 
 Exit codes of the command: 0 done, 1 no such key, 2 bad usage, or the file cannot be used.
 """
@@ -10,10 +10,8 @@ Exit codes of the command: 0 done, 1 no such key, 2 bad usage, or the file canno
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import hmac
-import os
 import secrets
 import sys
 import tomllib
@@ -25,12 +23,10 @@ from typing import Annotated, Literal
 import tomli_w
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from cloud_gateway.logs import log
+from cloud_gateway.watched_file import WatchedFile, replace_file
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.validation_findings import findings_of
 
-LOOK_PAUSE_S = 1.0
-"""Pause between two checks whether the file has changed."""
 Scope = Literal["reservations", "machines", "maintenances"]
 SCOPES: tuple[Scope, ...] = ("reservations", "machines", "maintenances")
 """The parts of the API, by the first word of their paths."""
@@ -97,50 +93,21 @@ class KeyRing:
 
     def __init__(self, path: Path | None, platforms: Sequence[str], clock: Callable[[], float]) -> None:
         """`clock` gives Unix seconds. Raises `ConfigError` if the file cannot be used."""
-        self._path = path
-        self._platforms = tuple(platforms)
+        known = tuple(platforms)
+        empty: tuple[StoredKey, ...] = ()
+        self.file = WatchedFile(path, lambda file: read_keys(file, known), empty)
         self._clock = clock
-        self._version = _version(path)
-        self._keys = () if path is None else read_keys(path, self._platforms)
 
     def find(self, key_digest: bytes) -> StoredKey | None:
         """The key with this hash (`key_hash`), unless it has expired. Every key is compared, in constant
         time."""
         found = None
-        for key in self._keys:
+        for key in self.file.content:
             if hmac.compare_digest(key_digest, bytes.fromhex(key.sha256)):
                 found = key
         if found is None or found.expires is None or self._clock() < found.expires.timestamp():
             return found
         return None
-
-    async def run(self) -> None:
-        """Reads the file again whenever it has changed, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_PAUSE_S)
-            self.look()
-
-    def look(self) -> None:
-        """Reads the file if it has changed."""
-        version = _version(self._path)
-        if self._path is None or version == self._version:
-            return
-        self._version = version
-        try:
-            self._keys = read_keys(self._path, self._platforms)
-        except ConfigError as error:
-            log().error("keys_file_refused", findings=[str(finding) for finding in error.findings])
-            return
-        log().info("keys_file_read", keys=len(self._keys))
-
-
-def _version(path: Path | None) -> tuple[int, int, int] | None:
-    """What changes with the file; None if there is none."""
-    try:
-        found = None if path is None else path.stat()
-    except OSError:
-        return None
-    return None if found is None else (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -196,18 +163,7 @@ def _write(path: Path, keys: Sequence[StoredKey]) -> None:
     if len(set(names)) < len(names):
         platform, name = names[-1]
         raise ConfigError([Finding("name", f"{platform} has a key named {name} already")])
-    text = tomli_w.dumps({"keys": [key.model_dump(exclude_none=True) for key in keys]})
-    draft = path.with_name(f".{path.name}.new")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.chmod(0o640)
-        if path.exists():
-            owner = path.stat()
-            os.chown(draft, owner.st_uid, owner.st_gid)
-            draft.chmod(owner.st_mode & 0o777)
-        draft.replace(path)
-    except OSError as error:
-        raise ConfigError([Finding("", f"{error.strerror}")]) from None
+    replace_file(path, tomli_w.dumps({"keys": [key.model_dump(exclude_none=True) for key in keys]}))
 
 
 def _parser() -> argparse.ArgumentParser:

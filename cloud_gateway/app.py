@@ -37,6 +37,7 @@ from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.rate_limits import RateLimits
 from cloud_gateway.settings import Settings, Timing
+from cloud_gateway.users import Users
 from cloud_gateway.wall import routes as wall
 from cloud_gateway.wall.feed import TELEMETRY, WallFeed
 from cloud_gateway.webhooks.deliverer import DELIVERIES_MAX, Deliverer
@@ -76,7 +77,7 @@ def create_app(
     errors.install(app)
     front = public.no_wall if settings.wall is None else wall.router
     routers = [machine_routes.router, reservations.router, public.router, front]
-    if settings.operations_key is not None:
+    if settings.operations_key is not None or settings.users_file is not None:
         routers.append(operations.router)
     for router in routers:
         app.include_router(router)
@@ -130,6 +131,7 @@ async def _running(
             await asyncio.wait(tasks)
         await parts.store.close()
         parts.qr_images.close()
+        parts.users.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +198,6 @@ def _build(
         accounts=accounts,
         seals=seals,
     )
-    keys_file = None if settings.keys_file is None else Path(settings.keys_file)
-    keys = KeyRing(keys_file, [platform.name for platform in settings.platforms], clock)
     parts = Parts(
         settings=settings,
         store=store,
@@ -212,7 +212,8 @@ def _build(
         accounts=accounts,
         seals=seals,
         qr_images=QrImages(),
-        keys=keys,
+        keys=KeyRing(_path(settings.keys_file), [one.name for one in settings.platforms], clock),
+        users=Users(_path(settings.users_file)),
     )
     tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "intake": lambda: intake.run(link),
@@ -223,12 +224,16 @@ def _build(
         "pruner of old rows": Pruner(store, settings.keep, timing, clock).run,
         "link": lambda: link.run(LinkForwarder(intake, machines, feed)),
         "suppressed log lines": _log_suppressed_lines,
+        "keys file": parts.keys.file.run,
+        "users file": parts.users.file.run,
     }
     if feed is not None:
         tasks["wall"] = feed.run
-    if keys_file is not None:
-        tasks["keys file"] = keys.run
     return parts, _Background(twins, reconciler, feed, tasks)
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
 
 
 def _make_deliverer(

@@ -114,6 +114,14 @@ class RateLimits:
         if wait_s:
             raise TooMany("too many wrong keys from this address", wait_s, without_key=True)
 
+    def refuse_guesser(self, address: str | None) -> None:
+        """Raises `TooMany` if an address has sent too many wrong keys, and counts nothing. For passwords:
+        each costs time to compare."""
+        bucket = self._wrong_keys.get(client_key(address))
+        wait_s = 0.0 if bucket is None else bucket.wait_s(self._clock())
+        if wait_s:
+            raise TooMany("too many wrong keys from this address", wait_s, without_key=True)
+
     def qr_image(self, address: str | None) -> None:
         """Counts an image request without a key. Raises `TooMany`."""
         wait_s = self._take(

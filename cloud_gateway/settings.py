@@ -136,7 +136,8 @@ class Settings(Section):
     without `operations_key` there is no operators' page. From `trusted_proxies` the gateway accepts the
     client's address in X-Forwarded-For. Gateways of one `share_group` behind one broker share the machines'
     events among them; they also share one database. `keys_file`: further API keys, as hashes
-    (`cloud_gateway.api_keys`)."""
+    (`cloud_gateway.api_keys`). `users_file`: people who may use the operators' pages by their names
+    (`cloud_gateway.users`)."""
 
     listen_host: Name = "127.0.0.1"
     listen_port: Port
@@ -145,6 +146,7 @@ class Settings(Section):
     database_url: Annotated[str, Field(strict=True)] = ""
     operations_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)] | None = None
     keys_file: Annotated[str, Field(strict=True, min_length=1)] | None = None
+    users_file: Annotated[str, Field(strict=True, min_length=1)] | None = None
     share_group: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "gateway"
     mqtt: MqttSettings
     webhooks: WebhookSettings = WebhookSettings()
@@ -238,8 +240,12 @@ def load(path: Path) -> Settings:
         signer_of(mqtt)
     except LinkRefused as error:
         raise ConfigError([Finding("mqtt.signing_key_file", str(error))]) from None
-    keys_file = None if settings.keys_file is None else str(path.resolve().parent / settings.keys_file)
-    return settings.model_copy(update={"database_url": url, "mqtt": mqtt, "keys_file": keys_file})
+    folder = path.resolve().parent
+    files = {
+        name: None if (given := getattr(settings, name)) is None else str(folder / given)
+        for name in ("keys_file", "users_file")
+    }
+    return settings.model_copy(update={"database_url": url, "mqtt": mqtt, **files})
 
 
 def signer_of(mqtt: MqttSettings) -> Signer | None:

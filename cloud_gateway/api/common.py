@@ -32,6 +32,7 @@ from cloud_gateway.machines.message_validation import MachineAccounts
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.rate_limits import RateLimits
 from cloud_gateway.settings import Platform, Settings, Timing
+from cloud_gateway.users import Users
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import Body, Machine
 
@@ -57,6 +58,7 @@ class Parts:
     accounts: MachineAccounts = field(default_factory=MachineAccounts)
     seals: Seals = field(default_factory=lambda: Seals(()))
     qr_images: QrImages = field(default_factory=QrImages)
+    users: Users = field(default_factory=lambda: Users(None))
     keys: KeyRing = field(default_factory=lambda: KeyRing(None, (), time.time))
 
 

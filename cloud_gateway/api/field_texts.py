@@ -172,6 +172,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "text": ("The QR text of a reservation.", _QR),
     "page_size": ("How many reservations a page has.", 50),
     "page_token": ("`next_page_token` of the page before; absent for the first page.", "MjAw"),
+    "after": ("Only rows after this position; 0 for all.", 0),
     "created_after": ("Only reservations made after this time, in seconds since 1970.", 1752141600),
 }
 

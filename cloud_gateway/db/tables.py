@@ -239,6 +239,20 @@ tickets = Table(
 """Maintenance tickets; OPEN until `closed_s` is present, then CLOSED. `cell_label` and `cell_id` are absent
 for a whole machine."""
 
+operator_acts = Table(
+    "operator_acts",
+    metadata,
+    Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at_s", Float, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("act", String(64), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("result", String(64), nullable=False),
+)
+"""What people did at the operators' pages. The database refuses to change or delete a row (migration
+`acts`)."""
+
 abandonments = Table(
     "abandonments",
     metadata,

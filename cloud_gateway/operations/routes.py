@@ -1,15 +1,17 @@
-"""The operators' pages, behind HTTP Basic; present only if the configuration has the key."""
+"""The operators' pages, behind HTTP Basic; present only if the configuration has the key or the users."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hmac
+import json
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Header, Path, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
 from cloud_gateway.api.common import (
@@ -23,31 +25,45 @@ from cloud_gateway.api.common import (
 from cloud_gateway.api.errors import not_found
 from cloud_gateway.api_keys import key_hash
 from cloud_gateway.events.tickets import close_ticket
+from cloud_gateway.operations.acts import Actor, acts_after, record_act
 from cloud_gateway.operations.overview import Overview, overview
 from cloud_gateway.operations.page import HEADERS, render
+from cloud_gateway.users import Role
 from cloud_gateway.webhooks.queue import requeue
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import rfc3339
 
 POSITION_MAX = 2**63 - 1
+NDJSON = "application/x-ndjson"
+FORBIDDEN = "PERMISSION_DENIED (7): the request comes from another site, or needs another role"
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Locker operations", charset="UTF-8"'}
 
 
-async def for_operations(request: Request) -> None:
-    """Admits requests with the operations key, under any user name. Raises 401, or `Refusal` NO_CELL for too
-    many wrong ones."""
+async def actor_of(request: Request) -> Actor:
+    """The person who sent the request: one of the users file, or, with the operations key as the password,
+    anybody under the given name.
+
+    Raises 401, or `Refusal` NO_CELL for too many wrong passwords.
+    """
     parts, address = parts_of(request), address_of(request)
-    key = parts.settings.operations_key
-    given = _password(request.headers.get("authorization", ""))
-    if key is None or given is None:
+    given = _name_and_password(request.headers.get("authorization", ""))
+    if given is None:
         raise HTTPException(401, headers=CHALLENGE)
-    if not hmac.compare_digest(key_hash(given), key_hash(key.get_secret_value())):
+    name, password = given
+    key = parts.settings.operations_key
+    if key is not None and hmac.compare_digest(key_hash(password), key_hash(key.get_secret_value())):
+        return Actor(f"{name or '?'} (operations key)", Role.OPERATOR)
+    user = None
+    if parts.settings.users_file is not None:
+        user = await parts.users.find(name, password, lambda: parts.limits.refuse_guesser(address))
+    if user is None:
         parts.limits.wrong_key(address)
         raise HTTPException(401, headers=CHALLENGE)
+    return Actor(user.name, user.role)
 
 
-def _password(header: str) -> str | None:
-    """The password of an `Authorization: Basic` header (RFC 7617)."""
+def _name_and_password(header: str) -> tuple[str, str] | None:
+    """Of an `Authorization: Basic` header (RFC 7617)."""
     scheme, _, credentials = header.partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -55,15 +71,28 @@ def _password(header: str) -> str | None:
         text = base64.b64decode(credentials.strip(), validate=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return None
-    _, colon, password = text.partition(":")
-    return password if colon else None
+    name, colon, password = text.partition(":")
+    return (name, password) if colon else None
+
+
+Acting = Annotated[Actor, Depends(actor_of)]
+
+
+async def _refuse_without(parts: Parts, actor: Actor, role: Role, act: str, target: str) -> None:
+    """Records the attempt and raises `Refusal` PERMISSION_DENIED if the person's role does not include this
+    one."""
+    if actor.role.may(role):
+        return
+    now_s = parts.clock()
+    await parts.store.write(lambda db: record_act(db, actor, act, target, "refused", now_s))
+    raise Refusal(Code.PERMISSION_DENIED, f"{act} needs the role {role}; {actor.name} is {actor.role}")
 
 
 router = APIRouter(
-    dependencies=[Depends(for_operations)],
+    dependencies=[Depends(actor_of)],
     responses=error_responses(
         s400="INVALID_ARGUMENT (3): the X-Request-ID cannot be used",
-        s401="UNAUTHENTICATED (16): the operations key is missing or wrong",
+        s401="UNAUTHENTICATED (16): name and password are missing or wrong",
         s429="NO_CELL (8): too many wrong keys from one address; Retry-After gives the seconds to wait",
         s500="INTERNAL (13)",
     ),
@@ -83,6 +112,15 @@ async def operations_json(parts: WithParts, response: Response) -> Overview:
     """The same as JSON."""
     response.headers["Cache-Control"] = "no-store"
     return await _seen(parts, parts.clock())
+
+
+@router.get("/operations/acts.jsonl", response_class=Response, responses={200: {"content": {NDJSON: {}}}})
+async def acts(parts: WithParts, after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0) -> Response:
+    """Who did what at these pages, oldest first, one JSON object a line: at most 1,000 rows after the
+    position `after`. Rows are never changed or deleted."""
+    rows = await parts.store.read(lambda db: acts_after(db, after))
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return Response(text, media_type=NDJSON, headers={"Cache-Control": "no-store"})
 
 
 async def _seen(parts: Parts, now_s: float) -> Overview:
@@ -119,16 +157,24 @@ def same_site(
         **NOT_FOUND_ERRORS,
         **error_responses(
             s400="INVALID_ARGUMENT (3): several machines have a ticket with this id",
-            s403="PERMISSION_DENIED (7): the request comes from another site",
+            s403=FORBIDDEN,
         ),
     },
 )
-async def close(ticket_id: str, parts: WithParts, machine_id: str | None = None) -> Response:
+async def close(ticket_id: str, parts: WithParts, actor: Acting, machine_id: str | None = None) -> Response:
     """Closes a maintenance ticket; a repeat is harmless. `machine_id` is needed where several machines have a
     ticket with this id."""
-    now_s = int(parts.clock())
+    target = ticket_id if machine_id is None else f"{machine_id}/{ticket_id}"
+    await _refuse_without(parts, actor, Role.SUPPORT, "close ticket", target)
+    now_s = parts.clock()
+
+    def work(db: Connection) -> bool:
+        found = close_ticket(db, ticket_id, int(now_s), machine_id)
+        record_act(db, actor, "close ticket", target, "done" if found else "not found", now_s)
+        return found
+
     try:
-        found = await parts.store.write(lambda db: close_ticket(db, ticket_id, now_s, machine_id))
+        found = await parts.store.write(work)
     except LookupError as error:
         raise Refusal(Code.INVALID_ARGUMENT, f"machine_id: {error}") from None
     if not found:
@@ -144,13 +190,17 @@ async def close(ticket_id: str, parts: WithParts, machine_id: str | None = None)
     responses={
         303: {"description": "commands are sent to it again; the page is at Location"},
         **NOT_FOUND_ERRORS,
-        **error_responses(s403="PERMISSION_DENIED (7): the request comes from another site"),
+        **error_responses(s403=FORBIDDEN),
     },
 )
-async def release(machine_id: str, parts: WithParts) -> Response:
+async def release(machine_id: str, parts: WithParts, actor: Acting) -> Response:
     """Confirms that only the right one of two machines with one machine_id runs now: commands are sent to
     it again."""
-    if parts.twins is None or not await parts.twins.release(machine_id):
+    await _refuse_without(parts, actor, Role.OPERATOR, "release machine", machine_id)
+    found = parts.twins is not None and await parts.twins.release(machine_id)
+    now_s, result = parts.clock(), "done" if found else "not found"
+    await parts.store.write(lambda db: record_act(db, actor, "release machine", machine_id, result, now_s))
+    if not found:
         raise not_found("second machine with this machine_id")
     parts.check_machine(machine_id)
     return RedirectResponse("/operations", 303)
@@ -164,13 +214,22 @@ async def release(machine_id: str, parts: WithParts) -> Response:
     responses={
         303: {"description": "back in the queue; the page is at Location"},
         **NOT_FOUND_ERRORS,
-        **error_responses(s403="PERMISSION_DENIED (7): the request comes from another site"),
+        **error_responses(s403=FORBIDDEN),
     },
 )
-async def retry(position: Annotated[int, Path(ge=1, le=POSITION_MAX)], parts: WithParts) -> Response:
+async def retry(
+    position: Annotated[int, Path(ge=1, le=POSITION_MAX)], parts: WithParts, actor: Acting
+) -> Response:
     """Queues a dead webhook again."""
+    await _refuse_without(parts, actor, Role.SUPPORT, "retry webhook", str(position))
     now_s = parts.clock()
-    if not await parts.store.write(lambda db: requeue(db, position, now_s)):
+
+    def work(db: Connection) -> bool:
+        found = requeue(db, position, now_s)
+        record_act(db, actor, "retry webhook", str(position), "done" if found else "not found", now_s)
+        return found
+
+    if not await parts.store.write(work):
         raise not_found("dead webhook with this number")
     parts.wake_webhooks()
     return RedirectResponse("/operations", 303)

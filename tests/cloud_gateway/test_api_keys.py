@@ -64,7 +64,7 @@ def test_two_keys_are_in_use_while_one_is_replaced(
         None,
     ]
     assert main(["revoke", "--file", str(file), "--platform", "acme", "--name", "old"]) == 0
-    ring.look()
+    ring.file.look()
     assert ring.find(key_hash(old)) is None
     assert ring.find(key_hash(new)) is not None
     assert main(["revoke", "--file", str(file), "--platform", "acme", "--name", "old"]) == 1
@@ -118,7 +118,7 @@ def test_a_bad_file_names_the_key_path_and_changes_nothing(
     with pytest.raises(ConfigError) as caught:
         read_keys(file, ["acme"])
     assert any(path in str(finding) for finding in caught.value.findings)
-    ring.look()
+    ring.file.look()
     assert ring.find(key_hash(key)) is not None
 
 
@@ -128,10 +128,10 @@ def test_the_file_may_vanish_for_a_moment(tmp_path: Path, capsys: pytest.Capture
     ring = KeyRing(file, ["acme"], lambda: NOW_S)
     text = file.read_text(encoding="utf-8")
     file.unlink()
-    ring.look()
+    ring.file.look()
     assert ring.find(key_hash(key)) is not None
     file.write_text(text.replace('name = "web"', 'name = "new"'), encoding="utf-8")
-    ring.look()
+    ring.file.look()
     found = ring.find(key_hash(key))
     assert found is not None
     assert found.name == "new"
