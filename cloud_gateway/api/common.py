@@ -124,15 +124,17 @@ class Call:
     document: Any
 
     async def run_once(
-        self, act: Callable[[CommandIds], Awaitable[Body]], new_id: Callable[[], str] = new_reservation_id
+        self,
+        carry_out: Callable[[CommandIds], Awaitable[Body]],
+        new_id: Callable[[], str] = new_reservation_id,
     ) -> Response:
-        """Runs `act` once for the request's id. The machine's decision is the response; a refusal is a
+        """Runs `carry_out` once for the request's id. The machine's decision is the response; a refusal is a
         decision, too. `new_id` makes the id of the reservation that `reserve` creates; other requests do not
         use it."""
 
         async def decide(command_ids: CommandIds) -> StoredResponse:
             try:
-                done = await act(command_ids)
+                done = await carry_out(command_ids)
                 return StoredResponse(200, done.model_dump_json(exclude_none=True))
             except MachineRefusal as refusal:
                 if not refusal.is_decision:
@@ -166,15 +168,15 @@ def reply_does_not_fit() -> Refusal:
     return Refusal(Code.INTERNAL, "the machine's reply does not fit the request")
 
 
-async def machine_now(parts: Parts, machine_id: str) -> Machine:
+async def present_machine(parts: Parts, machine_id: str) -> Machine:
     """One machine in its present state. Raises `Refusal` NOT_FOUND if it never published its state."""
     machine = await parts.store.machine(machine_id)
     if machine is None:
         raise not_found("machine")
-    return as_now(parts, machine)
+    return with_present_state(parts, machine)
 
 
-def as_now(parts: Parts, machine: Machine) -> Machine:
+def with_present_state(parts: Parts, machine: Machine) -> Machine:
     """A machine's published state, with its present online state and the preferred cells that are still
     free."""
     online = parts.machines.is_online(machine.machine_id)

@@ -50,7 +50,7 @@ class StoredResponse:
     body: str
 
 
-Act = Callable[[CommandIds], Awaitable[StoredResponse]]
+CarryOut = Callable[[CommandIds], Awaitable[StoredResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +72,26 @@ class Idempotency:
         self,
         scope: RequestScope,
         body: Any,
-        act: Act,
+        carry_out: CarryOut,
         new_id: Callable[[], str] = lambda: new_reservation_id(),
     ) -> StoredResponse:
-        """Returns the stored response, that of the same request if it is still running, or that of `act`;
-        `new_id` makes the reservation id of a reserve.
+        """Returns the stored response, that of the same request if it is still running, or that of
+        `carry_out`; `new_id` makes the reservation id of a reserve.
 
-        Raises `Refusal` INVALID_ARGUMENT for the same id with another body, and whatever `act` raises.
+        Raises `Refusal` INVALID_ARGUMENT for the same id with another body, and whatever `carry_out` raises.
         """
         digest = _digest(canonical(body))
         if scope.sent_x_request_id is None:
             key = uuid.uuid4().hex
             # The command gets the same id that the caller gets.
-            work = act(CommandIds(scope.x_request_id, new_id()))
+            work = carry_out(CommandIds(scope.x_request_id, new_id()))
         else:
             key = _digest("\0".join((scope.platform, scope.method, scope.path, scope.sent_x_request_id)))
             running = self._running.get(key)
             if running is not None:
                 _require_same_body(running.body_digest, digest)
                 return await asyncio.shield(running.task)
-            work = self._run_stored(key, digest, scope.x_request_id, act, new_id)
+            work = self._run_stored(key, digest, scope.x_request_id, carry_out, new_id)
         task: asyncio.Task[StoredResponse] = asyncio.ensure_future(work)
         self._running[key] = _Running(digest, task)
         task.add_done_callback(lambda _: self._ended(key, task))
@@ -106,7 +106,7 @@ class Idempotency:
             await asyncio.wait(tasks)
 
     async def _run_stored(
-        self, key: str, digest: str, x_request_id: str, act: Act, new_id: Callable[[], str]
+        self, key: str, digest: str, x_request_id: str, carry_out: CarryOut, new_id: Callable[[], str]
     ) -> StoredResponse:
         now_s = self._clock()
 
@@ -128,7 +128,7 @@ class Idempotency:
         begun = await self._store.write(begin)
         if isinstance(begun, StoredResponse):
             return begun
-        response = await act(CommandIds(f"{COMMAND_PREFIX}{key}", begun))
+        response = await carry_out(CommandIds(f"{COMMAND_PREFIX}{key}", begun))
 
         def store_first(db: Connection) -> StoredResponse:
             """Stores the first response, also if another gateway sent the same request at the same time."""

@@ -27,9 +27,9 @@ from cloud_gateway.api.common import (
     Caller,
     Parts,
     WithParts,
-    as_now,
-    machine_now,
+    present_machine,
     reply_does_not_fit,
+    with_present_state,
 )
 from cloud_gateway.api.errors import invalid, not_found
 from cloud_gateway.api.idempotency import CommandIds
@@ -58,7 +58,7 @@ async def search_machines(request: Request, caller: Caller, parts: WithParts) ->
     parcel = None if body.packaging is None else body.packaging.to_model()
     found: list[tuple[float, Machine]] = []
     for stored in await parts.store.all_machines():
-        machine = as_now(parts, stored)
+        machine = with_present_state(parts, stored)
         distance = distance_m(body.latitude, body.longitude, machine)
         if distance <= body.radius and suits(machine, parcel, only_available=body.only_available_lockers):
             found.append((distance, machine))
@@ -79,7 +79,7 @@ async def search_machines(request: Request, caller: Caller, parts: WithParts) ->
 )
 async def get_machine(machine_id: str, caller: Caller, parts: WithParts) -> MachineResponse:
     """Returns one machine with its last published state."""
-    return MachineResponse(machine=await machine_now(parts, machine_id))
+    return MachineResponse(machine=await present_machine(parts, machine_id))
 
 
 @router.post("/maintenances", response_model=MaintenanceResponse, responses=COMMAND_ERRORS)
@@ -94,22 +94,22 @@ async def request_maintenance(request: Request, caller: Caller, parts: WithParts
         raise Refusal(Code.INVALID_ARGUMENT, problem, violations)
     call = Call(request, caller, parts, document)
 
-    async def act(command_ids: CommandIds) -> Body:
+    async def carry_out(command_ids: CommandIds) -> Body:
         subject = await _subject(parts, body)
         named = {"machine_id": subject.machine_id}
         if subject.cell is not None:
             named["cell_id"] = subject.cell.cell_id
         fields = body.model_dump(mode="json", exclude_none=True) | named
         reply = await call.send_command(subject.machine_id, "maintenance", fields, command_ids)
-        answer = _ticket_answer(reply)
-        ticket = _ticket(body, subject, answer)
+        response = _ticket_response(reply)
+        ticket = _ticket(body, subject, response)
         try:
             await parts.store.write(lambda db: put_ticket(db, ticket))
         except ValueError:
             raise reply_does_not_fit() from None  # a ticket of another machine
-        return answer
+        return response
 
-    return await call.run_once(act)
+    return await call.run_once(carry_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ async def _subject(parts: Parts, body: MaintenanceBody) -> _Subject:
     if not parts.machines.connected:
         raise Refusal(Code.OFFLINE, "the broker is not connected")
     if body.machine_id is not None:
-        machine = await machine_now(parts, body.machine_id)
+        machine = await present_machine(parts, body.machine_id)
         return _Subject(body.machine_id, _cell(machine, body.cell_id) or _labelled(machine, body.cell_id))
     subjects = [
         _Subject(machine.machine_id, cell)
@@ -156,24 +156,24 @@ def _labelled(machine: Machine, label: str | None) -> CellDetail | None:
     return next((cell for cell in machine.all_cells if cell.description.casefold() == wanted), None)
 
 
-def _ticket_answer(reply: Reply) -> MaintenanceResponse:
+def _ticket_response(reply: Reply) -> MaintenanceResponse:
     try:
-        answer = MaintenanceResponse.model_validate(reply.result)
-        moment_s(answer.created_at)
+        response = MaintenanceResponse.model_validate(reply.result)
+        moment_s(response.created_at)
     except ValueError:
         raise reply_does_not_fit() from None
-    return answer
+    return response
 
 
-def _ticket(body: MaintenanceBody, subject: _Subject, answer: MaintenanceResponse) -> Ticket:
+def _ticket(body: MaintenanceBody, subject: _Subject, response: MaintenanceResponse) -> Ticket:
     return Ticket(
-        ticket_id=answer.maintenance_ticket_id,
+        ticket_id=response.maintenance_ticket_id,
         machine_id=subject.machine_id,
         cell_label=None if subject.cell is None else subject.cell.description,
         cell_id=body.cell_id if subject.cell is None else subject.cell.cell_id,
         description=body.description,
         severity=body.severity,
-        created_s=moment_s(answer.created_at),
+        created_s=moment_s(response.created_at),
         source=Source.API,
         blocked=body.block_cell_immediately,
     )

@@ -30,15 +30,15 @@ from cloud_gateway.api.common import (
     Caller,
     Parts,
     WithParts,
-    as_now,
-    machine_now,
+    present_machine,
     reply_does_not_fit,
+    with_present_state,
 )
 from cloud_gateway.api.errors import not_found
 from cloud_gateway.api.idempotency import CommandIds
 from cloud_gateway.api.paging import cursor_of, token_after
 from cloud_gateway.db.store import ReservationRow
-from cloud_gateway.events.given_up import cancelled_meanwhile, note_given_up, withdraw_cancellation
+from cloud_gateway.events.given_up import cancelled_meanwhile, record_given_up, withdraw_cancellation
 from cloud_gateway.machines.commands import Reply
 from cloud_gateway.machines.sealed_ids import SealedRequest
 from cloud_gateway.settings import Platform
@@ -59,13 +59,13 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
     body = read_body(ReserveBody, document)
     call = Call(request, caller, parts, document)
 
-    async def act(command_ids: CommandIds) -> Body:
+    async def carry_out(command_ids: CommandIds) -> Body:
         if parts.machines.connected:
-            await machine_now(parts, body.machine_id)
+            await present_machine(parts, body.machine_id)
         unused = set() if body.accessible else {"accessible"}  # older machines do not know it
         fields = body.model_dump(mode="json", exclude_none=True, exclude=unused)
         fields |= {"reservation_id": command_ids.reservation_id, "platform": caller.name}
-        reply = await _ask_to_reserve(call, body.machine_id, fields, command_ids)
+        reply = await _send_reserve(call, body.machine_id, fields, command_ids)
         if reply.reservation is None or reply.reservation.reservation_id != command_ids.reservation_id:
             raise reply_does_not_fit()
         row = await parts.store.reservation(command_ids.reservation_id)
@@ -74,12 +74,14 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
         return ReservedResponse(
             reservation_id=row.reservation_id,
             machine_id=row.machine_id,
-            machine=await machine_now(parts, row.machine_id),
-            **_codes(parts, row),
+            machine=await present_machine(parts, row.machine_id),
+            **_code_fields(parts, row),
         )
 
-    asked = SealedRequest(body.machine_id, caller.name, body.platform_order_id, body.notes, body.webhook_url)
-    return await call.run_once(act, lambda: parts.seals.new_id(asked))
+    sealed_request = SealedRequest(
+        body.machine_id, caller.name, body.platform_order_id, body.notes, body.webhook_url
+    )
+    return await call.run_once(carry_out, lambda: parts.seals.new_id(sealed_request))
 
 
 @router.get(
@@ -104,7 +106,7 @@ async def list_reservations(
     )
     page = rows[:page_size]
     token = token_after(page[-1]) if len(rows) > page_size else ""
-    listed = [ListedReservation(**_common(row)) for row in page]
+    listed = [ListedReservation(**_common_fields(row)) for row in page]
     return ListResponse(reservations=listed, next_page_token=token, total_count=total)
 
 
@@ -118,8 +120,10 @@ async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts)
     """One reservation, from the projection; it works while the machine is offline, too."""
     row = await _reservation_of(parts, caller, reservation_id)
     stored = await parts.store.machine(row.machine_id)
-    machine = None if stored is None else as_now(parts, stored)
-    return ReservationResponse(machine=machine, notes=row.notes, **_common(row), **_codes(parts, row))
+    machine = None if stored is None else with_present_state(parts, stored)
+    return ReservationResponse(
+        machine=machine, notes=row.notes, **_common_fields(row), **_code_fields(parts, row)
+    )
 
 
 @router.post(
@@ -164,7 +168,7 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
     row = await _reservation_of(parts, caller, reservation_id)
     call = Call(request, caller, parts, document)
 
-    async def act(command_ids: CommandIds) -> Body:
+    async def carry_out(command_ids: CommandIds) -> Body:
         fields = {"reservation_id": reservation_id, **body.model_dump(mode="json")}
         reply = await call.send_command(row.machine_id, "open-door", fields, command_ids)
         accepted_at = reply.result.get("accepted_at")
@@ -174,10 +178,10 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
             raise reply_does_not_fit() from None
         return AcceptedResponse(request_id=request.state.x_request_id, accepted_at=str(accepted_at))
 
-    return await call.run_once(act)
+    return await call.run_once(carry_out)
 
 
-async def _ask_to_reserve(
+async def _send_reserve(
     call: Call, machine_id: str, fields: dict[str, Any], command_ids: CommandIds
 ) -> Reply:
     """Sends `reserve`. If an earlier attempt of the same request was given up, its cancellation is withdrawn
@@ -200,7 +204,7 @@ async def _ask_to_reserve(
             given = call.request.state.x_request_id_given is not None
             retry_wait_s = parts.timing.retry_wait_s if given else 0.0
             await parts.store.write(
-                lambda db: note_given_up(db, rid, machine_id, parts.clock(), retry_wait_s)
+                lambda db: record_given_up(db, rid, machine_id, parts.clock(), retry_wait_s)
             )
         raise
     return reply
@@ -214,11 +218,11 @@ async def _end_reservation(
     row = await _reservation_of(parts, caller, reservation_id)
     call = Call(request, caller, parts, document)
 
-    async def act(command_ids: CommandIds) -> Body:
+    async def carry_out(command_ids: CommandIds) -> Body:
         await call.send_command(row.machine_id, name, {"reservation_id": reservation_id}, command_ids)
         return EmptyResponse()
 
-    return await call.run_once(act)
+    return await call.run_once(carry_out)
 
 
 async def _open(request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str) -> Response:
@@ -227,14 +231,14 @@ async def _open(request: Request, caller: Platform, parts: Parts, reservation_id
     row = await _reservation_of(parts, caller, reservation_id)
     call = Call(request, caller, parts, document)
 
-    async def act(command_ids: CommandIds) -> Body:
+    async def carry_out(command_ids: CommandIds) -> Body:
         reply = await call.send_command(row.machine_id, name, {"reservation_id": reservation_id}, command_ids)
         cell = reply.result.get("cell")
         if not isinstance(cell, dict) or not isinstance(cell.get("description"), str):
             raise reply_does_not_fit()
         return OpenedResponse(cell=NamedCell(description=cell["description"]))
 
-    return await call.run_once(act)
+    return await call.run_once(carry_out)
 
 
 async def _reservation_of(parts: Parts, caller: Platform, reservation_id: str) -> ReservationRow:
@@ -246,7 +250,7 @@ async def _reservation_of(parts: Parts, caller: Platform, reservation_id: str) -
     return row
 
 
-def _codes(parts: Parts, row: ReservationRow) -> dict[str, str]:
+def _code_fields(parts: Parts, row: ReservationRow) -> dict[str, str]:
     base = f"{parts.settings.public_url}/qrcode"
     drop = qr_text(Purpose.DROPOFF, row.reservation_id, row.drop_off_code)
     pick = qr_text(Purpose.PICKUP, row.reservation_id, row.pickup_code)
@@ -260,7 +264,7 @@ def _codes(parts: Parts, row: ReservationRow) -> dict[str, str]:
     }
 
 
-def _common(row: ReservationRow) -> dict[str, Any]:
+def _common_fields(row: ReservationRow) -> dict[str, Any]:
     return {
         "reservation_id": row.reservation_id,
         "machine_id": row.machine_id,

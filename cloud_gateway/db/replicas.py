@@ -10,7 +10,7 @@ from cloud_gateway.db.store import insert_once
 from cloud_gateway.db.tables import replicas
 
 
-def note_alive(db: Connection, gateway_id: str, now_s: float, lost_s: float) -> dict[str, float]:
+def record_alive(db: Connection, gateway_id: str, now_s: float, lost_s: float) -> dict[str, float]:
     """Records that a gateway is alive; returns those without such a record for `lost_s`, and their last
     one."""
     if not insert_once(db, replicas, {"name": gateway_id, "seen_s": now_s}):

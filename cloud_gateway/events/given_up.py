@@ -25,7 +25,7 @@ CANCELS_AT_ONCE = 20
 """The most reservations that one round cancels."""
 
 
-def note_given_up(
+def record_given_up(
     db: Connection, reservation_id: str, machine_id: str, now_s: float, retry_wait_s: float
 ) -> None:
     """Records that the caller of a reserve was answered without the machine's reply.

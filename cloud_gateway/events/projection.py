@@ -22,7 +22,13 @@ from cloud_gateway.db.tables import (
     webhooks,
 )
 from cloud_gateway.events.dates import correct_dates, corrected, note_undated
-from cloud_gateway.events.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
+from cloud_gateway.events.tickets import (
+    close_tickets_of,
+    note_cleared,
+    put_ticket,
+    record_abandoned,
+    ticket_of,
+)
 from cloud_gateway.value_bounds import moment_s
 from edge_agent.model import CellCause, ReservationStatus
 from edge_agent.protocol.api import Machine, ReservationView
@@ -172,7 +178,7 @@ def _apply_status(db: Connection, reservation_id: str, machine_event: Event, now
         values["ended_s"] = now_s
     if kind is EventType.PICKUP_ABANDONED:
         since_s = _event_time_s(machine_event, now_s)
-        note_abandoned(db, reservation_id, row.machine_id, since_s, certain=machine_event.clock_synced)
+        record_abandoned(db, reservation_id, row.machine_id, since_s, certain=machine_event.clock_synced)
     _update(db, reservation_id, values)
 
 
@@ -284,7 +290,7 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, up_to_date:
         near = abs(now_s - values["picked_up_s"]) <= TIME_TOLERANCE_S
         values["grace_from_s"] = float(values["picked_up_s"]) if near else now_s
     if view.status is ReservationStatus.ABANDONED:
-        note_abandoned(db, view.reservation_id, view.machine_id, int(now_s), certain=False)
+        record_abandoned(db, view.reservation_id, view.machine_id, int(now_s), certain=False)
     if row is not None:
         _update(db, view.reservation_id, values)
         return

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from cloud_gateway.db.replicas import forget_gateways, note_alive
+from cloud_gateway.db.replicas import forget_gateways, record_alive
 from cloud_gateway.db.store import Store
 from cloud_gateway.events import audit, sync
 from cloud_gateway.events.sequence import skip_to_first_held
@@ -327,7 +327,7 @@ class Reconciler:
         """Records that we are alive; if another gateway died, every machine is asked for what we missed."""
         now_s, timing = self._clock(), self._timing
         dead = await self._store.write(
-            lambda db: note_alive(db, self._gateway_id, now_s, timing.replica_lost_s)
+            lambda db: record_alive(db, self._gateway_id, now_s, timing.replica_lost_s)
         )
         if not dead:
             return

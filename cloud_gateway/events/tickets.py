@@ -100,7 +100,7 @@ def close_tickets_of(db: Connection, machine_id: str, cell: CellReference, at_s:
     db.execute(update(tickets).where(*mine).values(closed_s=at_s))
 
 
-def note_abandoned(
+def record_abandoned(
     db: Connection, reservation_id: str, machine_id: str, since_s: int, *, certain: bool
 ) -> None:
     """A parcel was abandoned; `certain`: `since_s` is the machine's own time, else when we learned of it."""

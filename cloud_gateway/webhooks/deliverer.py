@@ -85,13 +85,13 @@ class Deliverer:
         self._plausible_ahead = PlausibleAhead(timing.retry_max_s, 3 * timing.webhook_timeout_s)
         # Names are resolved in threads of their own, because that can take long.
         self._resolvers = ThreadPoolExecutor(RESOLVERS, "gateway-resolve")
-        self._news = asyncio.Event()
+        self._wake_event = asyncio.Event()
         self._busy: Counter[ReceiverKey] = Counter()
         self._under_way: dict[int, tuple[str, str]] = {}  # platform and URL by position
 
     def wake(self) -> None:
         """Signals that there may be something to deliver."""
-        self._news.set()
+        self._wake_event.set()
 
     async def run(self) -> None:
         """Works until cancelled; deliveries under way then are sent again after the next start."""
@@ -110,12 +110,12 @@ class Deliverer:
         ):
             await self._until_written(lambda: self._store.write(lambda db: release(db, self._gateway_id)))
             while True:
-                self._news.clear()
+                self._wake_event.clear()
                 await self._until_written(lambda: self._start_due(client, group))
                 try:
                     # Other gateways may have queued webhooks, or died while they delivered some.
                     async with asyncio.timeout(self._timing.webhook_poll_s):
-                        await self._news.wait()
+                        await self._wake_event.wait()
                 except TimeoutError:
                     pass
 
@@ -141,7 +141,7 @@ class Deliverer:
         more."""
         if len(self._under_way) >= self._deliveries_max:
             return None
-        now_s, full = self._clock(), self._full()
+        now_s, full = self._clock(), self._full_receivers()
         found = await self._store.read(
             lambda db: due_webhooks(db, now_s, self._plausible_ahead, WEBHOOKS_AT_ONCE, full, after)
         )
@@ -160,7 +160,7 @@ class Deliverer:
             group.create_task(self._handle(client, webhook), name=f"webhook {webhook.position}")
         return found[-1].position if len(found) == WEBHOOKS_AT_ONCE else None
 
-    def _full(self) -> tuple[set[tuple[str, str]], list[str]]:
+    def _full_receivers(self) -> tuple[set[tuple[str, str]], list[str]]:
         """The receivers without a free slot: as (platform, URL) of deliveries under way, and as platforms
         whose own URL leads to such a receiver."""
         pairs = {
@@ -205,7 +205,7 @@ class Deliverer:
 
     async def _deliver(self, client: httpx.AsyncClient, webhook: Claimed, platform: str, url: str) -> None:
         if not url:
-            await self._note(webhook, {"state": "no_receiver", "ended_s": self._clock()})
+            await self._record(webhook, {"state": "no_receiver", "ended_s": self._clock()})
             self._on_attempt({"result": "no receiver", **_log_fields(webhook, url)})
             return
         started, attempts = perf_counter(), webhook.attempts + 1
@@ -232,9 +232,9 @@ class Deliverer:
             log().warning("webhook_failed", problem=problem, pause_s=pause_s, **entry)
             self._on_attempt({"result": "failed", "problem": problem, "pause_s": pause_s, **entry})
             asyncio.get_running_loop().call_later(pause_s, self.wake)
-            await self._note(webhook, values, now_s + pause_s)
+            await self._record(webhook, values, now_s + pause_s)
             return
-        await self._note(webhook, values)
+        await self._record(webhook, values)
 
     async def _post(
         self, client: httpx.AsyncClient, platform: str, url: str, webhook: Claimed
@@ -258,7 +258,7 @@ class Deliverer:
         except Exception as error:  # an error at a platform's URL must not end the work for all
             return type(error).__name__
 
-    async def _note(self, webhook: Claimed, values: dict[str, Any], next_s: float | None = None) -> None:
+    async def _record(self, webhook: Claimed, values: dict[str, Any], next_s: float | None = None) -> None:
         """Records the result, and when it is retried."""
 
         def work(db: Connection) -> bool:

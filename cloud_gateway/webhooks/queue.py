@@ -58,7 +58,7 @@ def due_webhooks(
     """What may be delivered now, oldest first: the first waiting one of each reservation whose details are
     known.
 
-    `full`: receivers without a free slot, as `Deliverer._full` gives them. `after` is a position.
+    `full`: receivers without a free slot, as `Deliverer._full_receivers` gives them. `after` is a position.
     """
     earlier = webhooks.alias("earlier")
     before = select(earlier.c.position).where(

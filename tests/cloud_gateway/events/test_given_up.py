@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_gateway.db.store import find_reservation
-from cloud_gateway.events.given_up import note_given_up
+from cloud_gateway.events.given_up import record_given_up
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.support import MACHINE, QUICK, RESERVE, Gateway, Peer, bench, eventually, silent
 from tests.support.broker import Broker
@@ -146,7 +146,7 @@ async def test_w17_a_cancellation_waits_for_the_machine(tmp_path: Path, broker: 
         store = gateway.app.state.parts.store
         peer.event(EventType.RESERVATION_CREATED, view)
         await eventually(lambda: peer.sequence and peer.commands)
-        await store.write(lambda db: note_given_up(db, "res_none", MACHINE, time(), 0.0))
+        await store.write(lambda db: record_given_up(db, "res_none", MACHINE, time(), 0.0))
         await asyncio.to_thread(peer.online, True)
         await gateway.until(view["reservation_id"], "CANCELLED")
         assert cancels(peer) == [view["reservation_id"]]
