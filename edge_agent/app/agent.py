@@ -298,7 +298,7 @@ class Agent:
             if not self.store.keep_spare_space():
                 self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is nearly full"))
             self.commands.take_over_requests(self._journaled_requests)
-            taken, last_sequence = self._environment.taken, self.loop.last_sequence
+            taken, last_sequence = self._environment.change, self.loop.last_sequence
             record_configuration(self.store, self.settings, taken, last_sequence, self._started)
             await self._serve(on_ready, buses)
         finally:

@@ -22,7 +22,7 @@ from edge_agent.console.api import ConsolePort, Reloads, create_app
 from edge_agent.console.unix_server import serve
 from edge_agent.drivers.port_identity import SYSFS
 from edge_agent.drivers.transport import Transport
-from edge_agent.journal.configurations import Taken
+from edge_agent.journal.configurations import ConfigurationChange
 from edge_agent.journal.store import JournalStore
 from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.settings import LinkSettings
@@ -54,7 +54,7 @@ class Environment:
     """Whether the configured scanner and keypad are present."""
     confirmed: Confirmed = NOTHING
     """What a technician has confirmed with this start."""
-    taken: Taken | None = None
+    change: ConfigurationChange | None = None
     """How the configuration came into use; None: that is not recorded."""
     board: str = "unknown"
     """The serial number of the board; a copied memory card does not carry it along."""

@@ -24,7 +24,7 @@ from edge_agent.config.changes import Change, changes
 from edge_agent.config.effective import effective
 from edge_agent.config.origin import made_by_init
 from edge_agent.errors import Code, ConfigError, EdgeAgentError, FieldViolation, Finding, Refusal
-from edge_agent.journal.configurations import Taken
+from edge_agent.journal.configurations import ConfigurationChange
 from edge_agent.protocol.api import rfc3339
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ PROBATION_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class ConfigurationInUse:
     """A configuration in use. `number` counts those of this process, from 1; `failed`: why its successor was
     not kept, if there was one."""
 
@@ -63,11 +63,11 @@ class Service:
         self._file = file
         self._first = settings
         self._environment_of = environment
-        self._loaded: Loaded
+        self._loaded: ConfigurationInUse
         self._environment: Environment
         self._agent: Agent
         self._wanted: Settings | None = None
-        self._taken = _taken_at_start(file)
+        self._change = _change_at_start(file)
         self._switch = asyncio.Event()
         self._applied = asyncio.Event()
         """Set while no new configuration is being applied."""
@@ -81,7 +81,7 @@ class Service:
         stopped = asyncio.create_task(stop.wait(), name="stop signal")
         try:
             self._build(self._first)
-            self._loaded = Loaded(self._first, 1, self._environment.clock.now().wall_s)
+            self._loaded = ConfigurationInUse(self._first, 1, self._environment.clock.now().wall_s)
             await self._run_agent(stopped)
             while self._wanted is not None and not stop.is_set():
                 before = self._loaded
@@ -94,10 +94,10 @@ class Service:
 
     def _build(self, settings: Settings) -> None:
         environment = self._environment_of(settings)
-        self._environment = replace(environment, service=self, confirmed=self._confirmed, taken=self._taken)
+        self._environment = replace(environment, service=self, confirmed=self._confirmed, change=self._change)
         self._agent = Agent(settings, self._environment)
 
-    async def _try_agent(self, stopped: asyncio.Task[bool], before: Loaded) -> None:
+    async def _try_agent(self, stopped: asyncio.Task[bool], before: ConfigurationInUse) -> None:
         """Runs the agent; if it ends by itself within `PROBATION_S`, runs one with the previous settings."""
         clock = asyncio.get_running_loop()
         begun_s = clock.time()
@@ -108,7 +108,7 @@ class Service:
                 raise
             log.exception("the new configuration failed: the previous one stays in use")
             self._loaded = replace(before, failed=_in_words(problem))
-            self._taken = Taken("revert", changes=(_in_words(problem),))
+            self._change = ConfigurationChange("revert", changes=(_in_words(problem),))
             self._build(before.settings)
             await self._run_agent(stopped)
 
@@ -126,10 +126,12 @@ class Service:
         except EdgeAgentError as problem:
             log.error("the new configuration failed: the previous one stays in use", reason=str(problem))
             self._loaded = replace(self._loaded, failed=str(problem))
-            self._taken = Taken("revert", changes=(str(problem),))
+            self._change = ConfigurationChange("revert", changes=(str(problem),))
             self._build(self._loaded.settings)
         else:
-            self._loaded = Loaded(wanted, self._loaded.number + 1, self._environment.clock.now().wall_s)
+            self._loaded = ConfigurationInUse(
+                wanted, self._loaded.number + 1, self._environment.clock.now().wall_s
+            )
             log.info("the new configuration is in use", number=self._loaded.number)
 
     async def _run_agent(self, stopped: asyncio.Task[bool]) -> None:
@@ -192,7 +194,9 @@ class Service:
                 log.info("configuration", change=str(change), by=actor)
             self._loaded = replace(self._loaded, failed=None)
             self._wanted = new
-            self._taken = Taken("reload", actor, changes=tuple(str(change) for change in found))
+            self._change = ConfigurationChange(
+                "reload", actor, changes=tuple(str(change) for change in found)
+            )
             self._applied.clear()
             self._switch.set()
             return found
@@ -223,10 +227,10 @@ class Service:
                 log.info("the configuration has not changed")
 
 
-def _taken_at_start(file: Path) -> Taken:
+def _change_at_start(file: Path) -> ConfigurationChange:
     """How a configuration came into use that a daemon starts with."""
     made = made_by_init(file)
-    return Taken("start") if made is None else Taken("init", made[1], made[0])
+    return ConfigurationChange("start") if made is None else ConfigurationChange("init", made[1], made[0])
 
 
 def _in_words(problem: BaseException) -> str:

@@ -19,7 +19,7 @@ from edge_agent.config.changes import digest
 from edge_agent.config.sections import PathsSection
 from edge_agent.errors import ConfigError, Finding, StorageFault
 from edge_agent.journal.binding import keep_bound, read_bound, relabelled
-from edge_agent.journal.configurations import Taken, keep_configuration
+from edge_agent.journal.configurations import ConfigurationChange, keep_configuration
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore, Loaded
 from edge_agent.model import Instant
@@ -61,7 +61,7 @@ def load_state(
     """
     bound = read_bound(store)
     machine_id = settings.machine.machine_id
-    fresh = bound.machine_id is None and not bound.wires and loaded.last_sequence == 0
+    never_served = bound.machine_id is None and not bound.wires and loaded.last_sequence == 0
     if bound.machine_id not in (None, machine_id):
         if not confirmed.renamed:
             whose = f"the journal {store.path} is of machine {bound.machine_id!r}: {RENAMED}"
@@ -82,7 +82,9 @@ def load_state(
     for finding in found:
         log.warning("rewired", cell=finding.path, by="--rewired")
     now_at = Mark(machine_id, store.journal_id, loaded.last_sequence)
-    history = history_at_start(settings, now_at, files_beside_journal, fresh=fresh, known=state.history)
+    history = history_at_start(
+        settings, now_at, files_beside_journal, never_served=never_served, known=state.history
+    )
     labels = {cell.cell_id: cell.label for cell in settings.cells}
     settled = replace(bound, machine_id=machine_id, labels=labels, wires=wires)
     if settled != bound or history:
@@ -93,14 +95,18 @@ def load_state(
 
 
 def record_configuration(
-    store: JournalStore, settings: Settings, taken: Taken | None, last_sequence: int, now: Instant
+    store: JournalStore,
+    settings: Settings,
+    change: ConfigurationChange | None,
+    last_sequence: int,
+    now: Instant,
 ) -> None:
     """Records in the journal that a configuration came into use. A full disk prevents no start."""
-    if taken is None:
+    if change is None:
         return
     try:
-        if keep_configuration(store, taken, digest(settings), now.wall_s, last_sequence):
-            log.info("a configuration came into use", how=taken.how, by=taken.actor or None)
+        if keep_configuration(store, change, digest(settings), now.wall_s, last_sequence):
+            log.info("a configuration came into use", how=change.how, by=change.actor or None)
     except StorageFault as fault:
         log.warning("the configuration in use is not recorded", reason=str(fault))
 
@@ -119,17 +125,18 @@ def history_at_start(
     journal: Mark,
     files_beside_journal: list[str],
     *,
-    fresh: bool,
+    never_served: bool,
     known: Mapping[str, HistoryMark],
 ) -> dict[str, HistoryMark]:
     """What to record about the machine's history: nothing if journal and mark agree.
 
     `journal`: the mark that this journal would leave; `files_beside_journal`: its companions
-    that were there before it; `fresh`: it never served; `known`: what was recorded before.
+    that were there before it; `never_served`: no daemon has served with it yet; `known`: what was recorded
+    before.
     """
     mark = read_mark(mark_file(settings))
     ours = mark is not None and mark.machine_id in (settings.machine.machine_id, None)
-    if fresh:
+    if never_served:
         found = [*files_beside_journal, *(["the commissioning mark"] if ours else [])]
         if not found:
             return {YOUNG: HistoryMark("the journal is new")}

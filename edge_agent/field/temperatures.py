@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from edge_agent.statemachine.inputs import Input, TemperatureMeasured
 
 DEADBAND_C = 0.2
-AT_LEAST_S = 30.0
+REPORTED_AT_LEAST_S = 30.0
 """A temperature in use is reported at least this often (`UNBROKEN_NS` of the core is twice that)."""
 JUMP_C, JUMP_S = 10.0, 10.0
 """No cell behind a closed door warms or cools by more than this in this time: otherwise its sensor is
@@ -82,7 +82,10 @@ class Temperatures:
         last, active = self._reported.get(label), self._active(label)
         now_s = asyncio.get_running_loop().time()
         if last is not None and last.temperature_c is not None:
-            quiet = abs(temperature_c - last.temperature_c) < DEADBAND_C and now_s - last.at_s < AT_LEAST_S
+            quiet = (
+                abs(temperature_c - last.temperature_c) < DEADBAND_C
+                and now_s - last.at_s < REPORTED_AT_LEAST_S
+            )
             if not active or (last.active and quiet):
                 last.active = active
                 return

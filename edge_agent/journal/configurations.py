@@ -20,7 +20,7 @@ COLUMNS = ("n", "wall_s", "after_sequence", "how", "actor", "changes")
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ConfigurationChange:
     """How a configuration came into use. `origin`: when `edge-agent init` wrote the file, empty if it did
     not; `changes`: in words."""
 
@@ -31,20 +31,20 @@ class Taken:
 
 
 def keep_configuration(
-    store: JournalStore, taken: Taken, digest: str, wall_s: float, after_sequence: int
+    store: JournalStore, change: ConfigurationChange, digest: str, wall_s: float, after_sequence: int
 ) -> bool:
     """Stores that a configuration came into use, unless it was the last one already (`digest`); whether it
     did. Raises `StorageFault`."""
     last = store.rows("SELECT digest FROM configuration ORDER BY n DESC LIMIT 1")
     if last and last[0][0] == digest:
         return False
-    how = taken.how
-    if how == "init" and store.rows("SELECT 1 FROM configuration WHERE origin = ?", (taken.origin,)):
+    how = change.how
+    if how == "init" and store.rows("SELECT 1 FROM configuration WHERE origin = ?", (change.origin,)):
         how = "start"  # the same file, changed by hand since
-    shown = [change[:LONGEST] for change in taken.changes[:MOST_CHANGES]]
-    if len(taken.changes) > MOST_CHANGES:
-        shown.append(f"and {len(taken.changes) - MOST_CHANGES} more")
-    row = (wall_s, after_sequence, how, taken.actor, taken.origin, digest, json.dumps(shown))
+    shown = [text[:LONGEST] for text in change.changes[:MOST_CHANGES]]
+    if len(change.changes) > MOST_CHANGES:
+        shown.append(f"and {len(change.changes) - MOST_CHANGES} more")
+    row = (wall_s, after_sequence, how, change.actor, change.origin, digest, json.dumps(shown))
     columns = "wall_s, after_sequence, how, actor, origin, digest, changes"
     store.write_all([(f"INSERT INTO configuration ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", [row])])
     return True

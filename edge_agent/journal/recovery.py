@@ -26,13 +26,13 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
     ]
     if findings:
         raise ConfigError(findings)
-    fresh = empty_state(layout)
-    cells = {label: loaded.entities["cells"].get(label, cell) for label, cell in fresh.cells.items()}
+    initial = empty_state(layout)
+    cells = {label: loaded.entities["cells"].get(label, cell) for label, cell in initial.cells.items()}
     retired = RetiredCodes()
     for code, at in sorted(loaded.entities["resting_codes"].items(), key=lambda item: item[1].wall_s):
         retired = retired.with_code(code, at)
     state = replace(
-        fresh,
+        initial,
         cells=cells,
         reservations=dict(loaded.reservations),
         unlock_attempts={k: t for k, t in loaded.entities["tickets"].items() if t.cell in cells},

@@ -12,7 +12,7 @@ import pytest
 
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.errors import Code, Refusal
-from edge_agent.journal.configurations import Taken, keep_configuration
+from edge_agent.journal.configurations import ConfigurationChange, keep_configuration
 from edge_agent.model import CellStatus
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.views import Identity, Views
@@ -324,7 +324,7 @@ def test_following_goes_on_from_a_place_and_shows_a_new_configuration(tmp_path: 
         assert agent is not None
         place = agent.report.newest_place()
         await site.reserve()
-        made = Taken("reload", "bob", changes=("unlock.attempts: 3 is now 2",))
+        made = ConfigurationChange("reload", "bob", changes=("unlock.attempts: 3 is now 2",))
         assert keep_configuration(agent.store, made, "other", 1.75e9, agent.loop.last_sequence)
         seen: list[tuple[str, str]] = []
         for _ in range(2):
