@@ -51,6 +51,10 @@ def test_two_runs_of_a_seed_are_equal() -> None:
     assert digest([first]) != digest([play(triple, 4)])
 
 
+def test_every_planted_bug_replaces_something_that_exists() -> None:
+    assert [bug.what for bug in BUGS if not hasattr(bug.where, bug.name)] == []
+
+
 @pytest.mark.parametrize("number", [TODAY % len(BUGS), (TODAY + len(BUGS) // 2) % len(BUGS)])
 def test_a_planted_bug_is_found(number: int) -> None:
     row = hunt(number)

@@ -212,7 +212,13 @@ BUGS = (
             ("contact chatters, 400 ms", OPEN, "API"),
         ),
     ),
-    Bug("no stop after a wrong door", wrong_door, "found", _nothing, (("locks crossed", DROPPED, "API"),)),
+    Bug(
+        "no stop after a wrong door",
+        wrong_door,
+        "record_wrong_door",
+        _nothing,
+        (("locks crossed", DROPPED, "API"),),
+    ),
     Bug(
         "an attempt pulses on after WRONG_DOOR",
         unlocking,
@@ -248,7 +254,13 @@ BUGS = (
         _nothing,
         (("contact chatters, 400 ms", DROPPED, "nobody"), ("contact stuck open", DROPPED, "API")),
     ),
-    Bug("a silent board is not noticed", Doors, "_failed", _nothing, (("board silent", DROPPED, "nobody"),)),
+    Bug(
+        "a silent board is not noticed",
+        Doors,
+        "_reading_failed",
+        _nothing,
+        (("board silent", DROPPED, "nobody"),),
+    ),
     Bug(
         "a lock that does not move is no fault",
         unlocking,
