@@ -133,7 +133,7 @@ def events(
     console.print(events_table(found, utc=utc) if found else nothing)
 
 
-AGAIN_S = 1.0
+RECONNECT_S = 1.0
 """Pause before a daemon that has ended is called again."""
 
 
@@ -157,7 +157,7 @@ def _follow(socket: Path, as_json: bool, wanted: EventFilter, utc: bool) -> None
             if not waiting:
                 problems.print(_("the daemon does not answer; waiting until it does"), highlight=False)
             waiting = True
-            Event().wait(AGAIN_S)
+            Event().wait(RECONNECT_S)
 
 
 def _show(row: dict[str, Any], as_json: bool, utc: bool) -> None:

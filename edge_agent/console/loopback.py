@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 log = structlog.get_logger()
 
-AGAIN_S = 30.0
+REOPEN_S = 30.0
 """Pause between attempts to open a port that another process has."""
 
 
@@ -37,6 +37,6 @@ async def serve_on_loopback(
                 if logged != str(error):
                     logged = str(error)
                     log.error(f"{what} not served", host=address[0], port=address[1], reason=logged)
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(REOPEN_S)
                 continue
             await serve(app, listener)

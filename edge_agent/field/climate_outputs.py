@@ -25,11 +25,11 @@ log = structlog.get_logger()
 
 HOLD_MS = 20_000
 """How long an output stays on after the daemon's last request."""
-AGAIN_S = 8.0
+RENEWED_EVERY_S = 8.0
 """How often the request to stay on is renewed; one lost request does no harm."""
-RETRY_S = 1.0
+BOARD_RETRY_S = 1.0
 """Pause before a board that did not answer is asked again."""
-MARGIN_S = 2.0
+PULSE_MARGIN_S = 2.0
 """How much longer than its time a pulse may last: the board's clock may differ and the request may wait for
 the bus."""
 CLIMATE_HANGS_AFTER_S = 60.0
@@ -120,8 +120,8 @@ class ClimateOutputs:
         output.on_until_s = inf  # unknown until the board has answered
         done = await self._send(output, output.driver.hold(HOLD_MS))
         now_s = asyncio.get_running_loop().time()
-        output.on_until_s = now_s + HOLD_MS / 1000 + MARGIN_S if output.driver.timed else inf
-        output.again_s = now_s + (AGAIN_S if done else RETRY_S)
+        output.on_until_s = now_s + HOLD_MS / 1000 + PULSE_MARGIN_S if output.driver.timed else inf
+        output.again_s = now_s + (RENEWED_EVERY_S if done else BOARD_RETRY_S)
 
     async def _switch_off(self, output: _Output) -> None:
         if await self._send(output, output.driver.off()):
@@ -136,7 +136,7 @@ class ClimateOutputs:
         except (BusFault, DeviceFault) as fault:
             if board not in self._retry_at_s:
                 log.warning("output not switched", output=output.place, fault=str(fault))
-            self._retry_at_s[board] = asyncio.get_running_loop().time() + RETRY_S
+            self._retry_at_s[board] = asyncio.get_running_loop().time() + BOARD_RETRY_S
             return False
         self._retry_at_s.pop(board, None)
         return True

@@ -63,7 +63,7 @@ def test_t4_following_goes_on_when_the_daemon_restarts(monkeypatch: pytest.Monke
         return httpx.Response(200, text=f"id: 1.0.0\ndata: {json.dumps({**row, 'what': what})}\n\n")
 
     monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(answer))
-    monkeypatch.setattr(commands, "AGAIN_S", 0.0)
+    monkeypatch.setattr(commands, "RECONNECT_S", 0.0)
     done = CliRunner().invoke(app, ["events", "--follow"])
     assert done.exit_code == 0
     assert [line.split("  ")[1] for line in done.stdout.splitlines()] == ["one", "two"]
@@ -83,7 +83,7 @@ def test_t4_following_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> N
         return httpx.Response(200, text=f": following\nid: {len(asked)}.0.0\n\n")
 
     monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(answer))
-    monkeypatch.setattr(commands, "AGAIN_S", 0.0)
+    monkeypatch.setattr(commands, "RECONNECT_S", 0.0)
     assert CliRunner().invoke(app, ["events", "--follow"]).exit_code == 0
     assert asked == [None, "1.0.0", "1.0.0", "3.0.0"]
 

@@ -120,7 +120,7 @@ class Figures(Numbers):
 
 
 async def test_a_port_of_its_own_is_taken_as_soon_as_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loopback, "AGAIN_S", 0.01)
+    monkeypatch.setattr(loopback, "REOPEN_S", 0.01)
     port = free_port()
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))

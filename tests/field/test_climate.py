@@ -13,7 +13,13 @@ import pytest
 
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.errors import BusFault, BusTimeout
-from edge_agent.field.climate_outputs import AGAIN_S, HOLD_MS, MARGIN_S, RETRY_S, ClimateOutputs
+from edge_agent.field.climate_outputs import (
+    BOARD_RETRY_S,
+    HOLD_MS,
+    PULSE_MARGIN_S,
+    RENEWED_EVERY_S,
+    ClimateOutputs,
+)
 from edge_agent.field.temperatures import REPORTED_AT_LEAST_S, Temperatures
 from edge_agent.model import Alarm
 from edge_agent.statemachine.climate import UNBROKEN_NS
@@ -217,17 +223,17 @@ def test_an_output_is_renewed_long_before_its_pulse_ends() -> None:
         begin_s = asyncio.get_running_loop().time()
         hands.set(heating=True)
         hands.set(heating=True)
-        await asyncio.sleep(2 * AGAIN_S + 1)
+        await asyncio.sleep(2 * RENEWED_EVERY_S + 1)
         assert [(at - begin_s, word) for at, word in hands.take()] == [
             (0, "b heater on"),
-            (AGAIN_S, "b heater on"),
-            (2 * AGAIN_S, "b heater on"),
+            (RENEWED_EVERY_S, "b heater on"),
+            (2 * RENEWED_EVERY_S, "b heater on"),
         ]
         hands.set()
         await asyncio.sleep(60)
         assert [word for _, word in hands.take()] == ["b heater off"]
 
-    assert 2 * AGAIN_S * 1000 < HOLD_MS
+    assert 2 * RENEWED_EVERY_S * 1000 < HOLD_MS
     virtually(test)
 
 
@@ -237,7 +243,7 @@ def test_the_other_output_waits_until_the_first_is_known_to_be_off() -> None:
         hands.set(heating=True)
         await asyncio.sleep(1)
         hands.heater.deaf = True
-        end_s = hands.take()[-1][0] + HOLD_MS / 1000 + MARGIN_S
+        end_s = hands.take()[-1][0] + HOLD_MS / 1000 + PULSE_MARGIN_S
         hands.set(cooling=True)
         await asyncio.sleep(40)
         words = hands.take()
@@ -261,7 +267,7 @@ def test_a_board_that_does_not_answer_is_asked_once_a_second() -> None:
         await asyncio.sleep(10)
         times = [at for at, _ in hands.take()]
         assert len(times) >= 8
-        assert min(b - a for a, b in pairwise(times)) > RETRY_S - 0.001
+        assert min(b - a for a, b in pairwise(times)) > BOARD_RETRY_S - 0.001
 
     virtually(test)
 

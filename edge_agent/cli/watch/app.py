@@ -26,7 +26,7 @@ from edge_agent.runtime.clock import SystemClock
 
 REFRESH_S = 0.5
 """How often everything is read."""
-AGAIN_S = 1.0
+RECONNECT_S = 1.0
 """Between attempts at a daemon that is not there."""
 TILE_WIDTH = 22
 """Columns of a tile with its border."""
@@ -191,7 +191,7 @@ class WatchApp(App[int]):
                     "the daemon at {socket} does not answer: {why}", socket=self._daemon.socket, why=problem
                 )
                 self._say(text, "bold red")
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RECONNECT_S)
                 continue
             await asyncio.sleep(REFRESH_S)
 
@@ -232,7 +232,7 @@ class WatchApp(App[int]):
                     log.write(event_line(row, utc=self._utc))
             except (NoDaemon, Refused):
                 pass  # `_look` reports it
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(RECONNECT_S)
 
     def _chosen(self) -> Tile | None:
         """The cell that is chosen, also below a dialog."""

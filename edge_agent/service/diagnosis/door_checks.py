@@ -24,7 +24,7 @@ CLOSE_S = 60.0
 """How long the self-test waits for a person to close a door."""
 CONTACT_WATCH_S = 1.0
 """How long a contact is watched after its door has moved."""
-AGAIN_S = 0.3
+CHATTER_S = 0.3
 """A contact that changes back sooner than this chatters: no person moves a door that fast."""
 
 
@@ -51,7 +51,7 @@ class Contact:
         """The longest time that it chattered: from a change through others that followed at once."""
         longest_s, begun_s = 0.0, None
         for earlier_s, later_s in zip(self.changes_s, self.changes_s[1:], strict=False):
-            if later_s - earlier_s > AGAIN_S:
+            if later_s - earlier_s > CHATTER_S:
                 begun_s = None
                 continue
             begun_s = earlier_s if begun_s is None else begun_s

@@ -68,7 +68,7 @@ FOLLOWED: list[bool] = []
 @pytest.fixture(autouse=True)
 def _not_followed_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     FOLLOWED.clear()
-    monkeypatch.setattr(commands, "AGAIN_S", 0.0)
+    monkeypatch.setattr(commands, "RECONNECT_S", 0.0)
 
 
 def answer(request: httpx.Request) -> httpx.Response:
