@@ -38,12 +38,13 @@ def main() -> None:
     try:
         from edge_agent.cli.commands import app
         from edge_agent.cli.init.search import Wires
+        from edge_agent.cli.text.encodings import register
         from edge_agent.process.event_loop import precise_loop
     except ModuleNotFoundError as error:
         sys.exit(f"edge-agent: the commands need the extra 'cli' of the package ({error})")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal may have another encoding than UTF-8
+            stream.reconfigure(errors=register())  # a terminal may have another encoding than UTF-8
     app(obj=Wires(_line, precise_loop))
 
 

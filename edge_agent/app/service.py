@@ -181,7 +181,8 @@ class Service:
             try:
                 new = await asyncio.to_thread(load_settings, self._file)
             except ConfigError as error:
-                raise _refusal(Code.INVALID_ARGUMENT, error.findings) from None
+                named = [replace(one, path=one.path or str(self._file)) for one in error.findings]
+                raise _refusal(Code.INVALID_ARGUMENT, named) from None
             before = self._loaded.settings
             found = changes(before, new)
             if not found:

@@ -54,7 +54,9 @@ def alarms_table(found: list[dict[str, Any]], *, utc: bool) -> Table:
     for alarm in found:
         name, since = f"[yellow]{alarm['alarm']}[/]", moment(alarm["since"], utc=utc)
         detail = escape(from_daemon(alarm["detail"]))
-        device = None if alarm["device"] is None else escape(alarm["device"])
+        device = alarm["device"]
+        if device is not None:  # with a label it is a part of the cell
+            device = escape(device if alarm["label"] is None else from_daemon(device))
         table.add_row(name, alarm["label"], device, since, str(alarm["count"]), detail)
     return table
 

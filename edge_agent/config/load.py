@@ -31,10 +31,10 @@ def load_settings(path: Path) -> Settings:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([Finding("", f"{path}: {error}")]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([Finding("", f"{path}: not TOML: {error}")]) from None
+    except OSError as error:
+        raise ConfigError([Finding("", error.strerror or str(error))]) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError([Finding("", f"not TOML: {error}")]) from None
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:

@@ -102,3 +102,11 @@ def test_every_section_stands_in_a_page() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for name, make in SECTIONS.items():
         assert f"-->\n{make()}<!-- end {name} -->" in text
+
+
+def test_an_error_code_is_found_by_its_number() -> None:
+    for number, name in (("9", "NOT_ALLOWED"), ("13", "INTERNAL")):
+        done = CliRunner().invoke(app, ["explain", number])
+        assert done.exit_code == 0
+        assert name in done.stdout
+    assert CliRunner().invoke(app, ["explain", "99"]).exit_code == 2

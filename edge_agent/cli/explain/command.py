@@ -91,7 +91,9 @@ def explain(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="an alarm, error code, event or status of a cell", autocompletion=names
+            metavar="NAME",
+            help="an alarm, error code (name or number), event or status of a cell",
+            autocompletion=names,
         ),
     ],
     as_json: AsJson = False,
@@ -128,6 +130,8 @@ def _find(name: str) -> Explanation:
     """Raises `typer.BadParameter` with the nearest names."""
     wanted = name.strip().upper().replace("-", "_").replace(" ", "_").removeprefix(EVENT_PREFIX)
     everything = known()
+    if wanted.isdecimal():
+        wanted = next((one.name for one in everything.values() if str(one.number) == wanted), wanted)
     if wanted in everything:
         return everything[wanted]
     nearest = ", ".join(get_close_matches(wanted, everything, NEAREST, cutoff=0.0))

@@ -16,8 +16,8 @@ STATUSES = {
     "RESERVED": marked("reserved"),
     "OCCUPIED": marked("occupied"),
     "IN_GRACE": marked("in grace"),
-    "AWAITING_CLEANUP": marked("awaiting cleanup"),
-    "AWAITING_INSPECTION": marked("awaiting inspection"),
+    "AWAITING_CLEANUP": marked("clean up"),
+    "AWAITING_INSPECTION": marked("inspect"),
 }
 """Statuses of cells where there is no room for their names."""
 VERDICTS = {

@@ -35,13 +35,13 @@ BELOW_HEIGHT = 13
 """What is not the wall: headline, what happens, keys."""
 STYLE = """
 Screen { layout: vertical; }
-#headline { height: 1; padding: 0 1; background: $panel; }
+#headline { height: auto; max-height: 3; padding: 0 1; background: $panel; }
 #middle { height: auto; max-height: 75%; }
 #wall { width: 1fr; height: auto; }
 #cells { grid-gutter: 0; height: auto; }
 #side { width: 34; height: 100%; border-left: solid $panel; padding: 0 1; }
 #below { height: 1fr; min-height: 6; border-top: solid $panel; }
-#details { height: 1; padding: 0 1; }
+#details { height: auto; max-height: 3; padding: 0 1; }
 #events { height: 1fr; padding: 0 1; background: $background; overflow-x: hidden; }
 #said { height: 1; padding: 0 1; }
 Tile { height: 1; padding: 0 1; }

@@ -132,7 +132,9 @@ def health(status: dict[str, Any], buses: list[dict[str, Any]]) -> Text:
                 why = ", ".join([device_word(device["state"]), *map(from_daemon, device["failing_checks"])])
                 text.append(f"  {device['device']} ({device['address']}): {why}\n", "red")
     for alarm in status["alarms"]:
-        where = " ".join(part for part in (alarm["label"], alarm["device"]) if part)
+        label, device = alarm["label"], alarm["device"] or ""
+        part = from_daemon(device) if label else device  # with a label it is a part of the cell
+        where = " ".join(word for word in (label, part) if word)
         text.append_text(Text.assemble((alarm["alarm"], "bold red"), f" {where}\n"))
         if alarm["detail"]:
             text.append(f"  {from_daemon(alarm['detail'])}\n", "dim")

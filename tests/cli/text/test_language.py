@@ -18,7 +18,17 @@ from typer.testing import CliRunner
 
 from edge_agent.cli.commands import app
 from edge_agent.cli.explain.command import known
-from edge_agent.cli.text.language import LANGUAGES, _, chosen, from_daemon, in_english, plural, source_of
+from edge_agent.cli.text.display import FLAGS, STATUSES, flag_word, status_word
+from edge_agent.cli.text.language import (
+    LANGUAGES,
+    _,
+    chosen,
+    from_daemon,
+    in_english,
+    in_language,
+    plural,
+    source_of,
+)
 from edge_agent.cli.text.po import as_mo, read_po
 from tools.bench.settings import REPOSITORY
 from tools.messages.extract import COMMANDS, Message, messages
@@ -218,3 +228,11 @@ def test_a_wheel_holds_the_message_files(tmp_path: Path, monkeypatch: pytest.Mon
     with zipfile.ZipFile(tmp_path / name) as wheel:
         held: Any = wheel.namelist()
     assert {f"edge_agent/cli/messages/{language}.po" for language in TRANSLATED} <= set(held)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_stands_in_a_line_of_the_wall_fits_in_it(language: str) -> None:
+    """A cell has 21 columns at 80 by 24, of which label and sign take six."""
+    with in_language(language):
+        words = [*map(status_word, STATUSES), *map(flag_word, FLAGS)]
+    assert [word for word in words if len(word) > 15] == []
