@@ -35,7 +35,7 @@ from edge_agent.runtime.loop import LockerLoop, journal_fault
 from edge_agent.runtime.queries import Queries
 from edge_agent.runtime.translator import CommandTranslator
 from edge_agent.runtime.views import Views
-from edge_agent.statemachine.inputs import Condition, OpenCell, OpenFor
+from edge_agent.statemachine.inputs import Condition, OpenCell, OpenForReservation
 from edge_agent.statemachine.outputs import Answer
 
 log = structlog.get_logger()
@@ -207,7 +207,7 @@ class CommandHandler:
             command=incoming.command,
             request_id=command.request_id,
             x_request_id=incoming.x_request_id,
-            unlock_id=given.unlock_id if isinstance(given, OpenFor | OpenCell) else None,
+            unlock_id=given.unlock_id if isinstance(given, OpenForReservation | OpenCell) else None,
         )
         self._loop.submit(given, request=row, on_done=incoming.acknowledge)
 

@@ -36,7 +36,7 @@ from edge_agent.statemachine.inputs import (
     Input,
     LargerCell,
     OpenCell,
-    OpenFor,
+    OpenForReservation,
     Reserve,
     Tick,
 )
@@ -153,7 +153,7 @@ class LockerLoop:
     ) -> None:
         """Queues an input. `request` goes into the inbox with it; `on_done` is called after the commit, or
         when the input is refused because the commit failed."""
-        if isinstance(given, OpenFor | OpenCell | EnterCode | LargerCell):
+        if isinstance(given, OpenForReservation | OpenCell | EnterCode | LargerCell):
             self._doors_busy = True
             if self._listener is not None:
                 self._listener.doors_busy(True)
@@ -298,7 +298,7 @@ class LockerLoop:
 
         Raises `Refusal` if the journal cannot be read.
         """
-        if not isinstance(given, Reserve | OpenFor | LargerCell | Cancel | Abandon):
+        if not isinstance(given, Reserve | OpenForReservation | LargerCell | Cancel | Abandon):
             return given
         for reservation in ended:
             if reservation.reservation_id == given.reservation_id:

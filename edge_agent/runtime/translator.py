@@ -24,7 +24,7 @@ from edge_agent.statemachine.inputs import (
     Cancel,
     Clear,
     Input,
-    OpenFor,
+    OpenForReservation,
     RequestMaintenance,
     Reserve,
     UnblockCell,
@@ -49,7 +49,7 @@ class CommandTranslator:
                 return self._reserve(command, expires_ns)
             case DropoffCommand() | PickupCommand():
                 purpose = Purpose.DROPOFF if isinstance(command, DropoffCommand) else Purpose.PICKUP
-                return OpenFor(
+                return OpenForReservation(
                     request_key=key,
                     reservation_id=command.reservation_id,
                     purpose=purpose,
@@ -57,7 +57,7 @@ class CommandTranslator:
                     expires_ns=expires_ns,
                 )
             case OpenDoorCommand():
-                return OpenFor(
+                return OpenForReservation(
                     request_key=key,
                     reservation_id=command.reservation_id,
                     purpose=Purpose.OPEN_DOOR,

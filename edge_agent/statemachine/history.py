@@ -22,7 +22,7 @@ from edge_agent.statemachine.inputs import (
     HistoryLost,
     Input,
     LargerCell,
-    OpenFor,
+    OpenForReservation,
     Reserve,
     Restore,
 )
@@ -63,7 +63,7 @@ def refuse_while_in_doubt(builder: StepBuilder, given: Input) -> bool:
     why = ASKING if frozen else WHY
     if isinstance(given, Reserve):
         raise Refusal(Code.NOT_ALLOWED, why)
-    if isinstance(given, OpenFor | LargerCell | Cancel | Abandon):
+    if isinstance(given, OpenForReservation | LargerCell | Cancel | Abandon):
         if frozen or given.reservation_id not in builder.reservations:
             raise Refusal(Code.NOT_ALLOWED, why)
     elif isinstance(given, EnterCode):

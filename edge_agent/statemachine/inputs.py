@@ -46,7 +46,7 @@ class Reserve:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenFor:
+class OpenForReservation:
     """A drop-off, pick-up or open-door by reservation id.
 
     `reason`, `platform_reference_id` and `x_request_id` come with an open-door only. `ended` is the last
@@ -85,7 +85,7 @@ ENTRY_LIFE_NS = 30 * 10**9
 @dataclass(frozen=True, slots=True)
 class LargerCell:
     """The person at the kiosk, whose drop-off has opened a door, asks for a larger cell. `ended`: see
-    `OpenFor`."""
+    `OpenForReservation`."""
 
     request_key: str
     reservation_id: str
@@ -111,7 +111,7 @@ class OpenCell:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End a reservation before anything was dropped off. `ended`, `expires_ns`: see `OpenFor`."""
+    """End a reservation before anything was dropped off. `ended`, `expires_ns`: see `OpenForReservation`."""
 
     request_key: str
     reservation_id: str
@@ -121,7 +121,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """The customer will not fetch the parcel. `ended`, `expires_ns`: see `OpenFor`."""
+    """The customer will not fetch the parcel. `ended`, `expires_ns`: see `OpenForReservation`."""
 
     request_key: str
     reservation_id: str
@@ -356,7 +356,7 @@ class Tick:
 
 AnsweredInput = (
     Reserve
-    | OpenFor
+    | OpenForReservation
     | OpenCell
     | EnterCode
     | LargerCell

@@ -41,7 +41,7 @@ from edge_agent.statemachine.inputs import (
     Input,
     LargerCell,
     OpenCell,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     RequestMaintenance,
     Reserve,
@@ -89,7 +89,7 @@ def _dispatch(builder: StepBuilder, given: Input) -> None:
     match given:
         case Reserve():
             _reserve(builder, given)
-        case OpenFor():
+        case OpenForReservation():
             _open_for(builder, given)
         case OpenCell():
             _open_cell(builder, given)
@@ -222,7 +222,7 @@ def _reserve(builder: StepBuilder, given: Reserve) -> None:
     builder.answer(given.request_key, reservation, taken.label)
 
 
-def _open_for(builder: StepBuilder, given: OpenFor) -> None:
+def _open_for(builder: StepBuilder, given: OpenForReservation) -> None:
     reservation = find_for_command(
         builder, given.reservation_id, given.ended, outcome.COMMAND_FOR[given.purpose]
     )

@@ -24,7 +24,14 @@ from edge_agent.statemachine.codes.guessing import (
     Way,
     rest_left_ns,
 )
-from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, EnterCode, OpenFor, PulseDone, Reserve
+from edge_agent.statemachine.inputs import (
+    DoorRead,
+    DoorsChanged,
+    EnterCode,
+    OpenForReservation,
+    PulseDone,
+    Reserve,
+)
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor
 from edge_agent.statemachine.state import Layout
 from tests.support.pure_core.core import SMALL, Core
@@ -108,7 +115,7 @@ class Guesser:
         text = qr_text(purpose, mine.reservation_id, code) if qr else code
         self._carry_out(self.core.entry(text), mine.cell, close=close)
 
-    def _carry_out(self, given: EnterCode | OpenFor, label: str, *, close: bool) -> None:
+    def _carry_out(self, given: EnterCode | OpenForReservation, label: str, *, close: bool) -> None:
         """What the lock and the door do, if the machine wants it to be opened."""
         try:
             done = self.core.feed(given)

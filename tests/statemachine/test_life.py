@@ -24,7 +24,7 @@ from edge_agent.statemachine.inputs import (
     DeviceHealth,
     DoorRead,
     DoorsChanged,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Reserve,
 )
@@ -280,7 +280,7 @@ def test_cancel_while_a_dropoff_has_the_door_is_refused() -> None:
 @pytest.mark.behaviour("reservation-19")
 def test_over_and_unknown_reservations() -> None:
     core = Core()
-    over = OpenFor("k", "res_x", Purpose.PICKUP, "u", 2**62, ended=ReservationStatus.CANCELLED)
+    over = OpenForReservation("k", "res_x", Purpose.PICKUP, "u", 2**62, ended=ReservationStatus.CANCELLED)
     assert core.refused(over).code is Code.NOT_ALLOWED
     assert core.refused(replace(over, ended=None)).code is Code.NOT_FOUND
 

@@ -31,7 +31,7 @@ from edge_agent.statemachine.inputs import (
     DoorRead,
     Input,
     LargerCell,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Resolve,
 )
@@ -147,7 +147,7 @@ def test_every_command_in_every_situation(situation: Situation, command: Trigger
     before = core.state.cells[LABEL]
     done = core.feed(given)
     if command in PURPOSES:
-        assert isinstance(given, OpenFor)
+        assert isinstance(given, OpenForReservation)
         assert done.effects == (ReadDoor(given.unlock_id, LABEL, given.expires_ns),)
         assert not done.facts
         assert phase_of(core, reservation) is situation.phase

@@ -14,7 +14,7 @@ from edge_agent.statemachine.inputs import (
     DoorsChanged,
     EnterCode,
     Input,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Reserve,
     Tick,
@@ -67,7 +67,7 @@ class Locker:
         self.feed("reserve", Reserve(f"r{self._made}", rid, "p", "o", PARCEL, codes, grace_pickup_s=5))
         return rid
 
-    def open(self, kind: str, given: OpenFor | EnterCode, label: str) -> None:
+    def open(self, kind: str, given: OpenForReservation | EnterCode, label: str) -> None:
         """Carries out a request until its door stands open, then closes the door again."""
         self.feed(kind, given)
         self.feed("fresh reading", DoorRead(given.unlock_id, Door.CLOSED))
@@ -83,7 +83,7 @@ class Locker:
         rid = self.reserve()
         made = self.state.reservations[rid]
         deadline_ns = self.now.boottime_ns + 30 * 10**9
-        dropoff = OpenFor(f"d{rid}", rid, Purpose.DROPOFF, f"unl_d{rid}", deadline_ns)
+        dropoff = OpenForReservation(f"d{rid}", rid, Purpose.DROPOFF, f"unl_d{rid}", deadline_ns)
         self.open("drop-off", dropoff, made.cell)
         self.open("code", EnterCode(f"c{rid}", made.pickup_code, f"unl_c{rid}"), made.cell)
         self.pass_s(6)

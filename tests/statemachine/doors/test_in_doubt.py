@@ -23,7 +23,7 @@ from edge_agent.statemachine.inputs import (
     DoorsChanged,
     EnterCode,
     OpenCell,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Resolve,
 )
@@ -48,7 +48,7 @@ def doubted(parcel: bool = True) -> tuple[Core, Reservation]:
     return core, reservation
 
 
-def pulsed(core: Core, command: OpenFor | EnterCode | OpenCell) -> Answer | None:
+def pulsed(core: Core, command: OpenForReservation | EnterCode | OpenCell) -> Answer | None:
     """Plays a command whose lock is pulsed although its door reads open; its answer, if it has one."""
     look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.OPEN))

@@ -13,7 +13,7 @@ from edge_agent.statemachine.inputs import (
     DoorRead,
     DoorsChanged,
     EnterCode,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Reserve,
     Tick,
@@ -40,14 +40,14 @@ def stands(core: Core, alarm: Alarm, place: str = "A01") -> bool:
     return f"{alarm}/{place}" in core.state.alarms
 
 
-def pulse(core: Core, command: OpenFor | EnterCode) -> str:
+def pulse(core: Core, command: OpenForReservation | EnterCode) -> str:
     """A command whose first pulse is under way."""
     core.feed(command)
     core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     return command.unlock_id
 
 
-def jams(core: Core, command: OpenFor | EnterCode) -> None:
+def jams(core: Core, command: OpenForReservation | EnterCode) -> None:
     """Three pulses, and the door stays shut."""
     pulse(core, command)
     for attempt in (1, 2, 3):

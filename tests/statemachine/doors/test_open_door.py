@@ -8,14 +8,14 @@ import pytest
 
 from edge_agent.errors import Code
 from edge_agent.model import CellStatus, Door, Purpose, Reservation, ReservationStatus, UnlockOutcome
-from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, OpenFor, PulseDone
+from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, OpenForReservation, PulseDone
 from edge_agent.statemachine.outputs import Fact, FactKind
 from edge_agent.statemachine.reservation import open_window
 from edge_agent.statemachine.state import Layout
 from tests.support.pure_core.core import SMALL, Core, specs
 
 
-def command(core: Core, reservation: Reservation) -> OpenFor:
+def command(core: Core, reservation: Reservation) -> OpenForReservation:
     asked = core.command(reservation, Purpose.OPEN_DOOR)
     return replace(asked, reason="cannot open", platform_reference_id="ticket_456", x_request_id="req_xyz789")
 

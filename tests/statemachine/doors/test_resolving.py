@@ -27,7 +27,7 @@ from edge_agent.statemachine.inputs import (
     DoorRead,
     DoorsChanged,
     HandCheck,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Resolve,
     Tare,
@@ -231,7 +231,7 @@ def test_clear_forgets_every_mark_and_names_who_did_it() -> None:
     assert fact.actor is None
 
 
-def wrongly_opened(core: Core) -> tuple[OpenFor, str]:
+def wrongly_opened(core: Core) -> tuple[OpenForReservation, str]:
     """C01 opens while the lock of a reservation is pulsed; its command and its cell."""
     reservation = core.reserve()
     command = core.command(reservation, Purpose.DROPOFF)

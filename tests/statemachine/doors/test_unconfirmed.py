@@ -16,7 +16,7 @@ from edge_agent.statemachine.inputs import (
     DoorsChanged,
     HistoryAhead,
     HistoryLost,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Reserve,
     Resolve,
@@ -31,7 +31,7 @@ from edge_agent.statemachine.step_builder import StepBuilder
 from tests.support.pure_core.core import SMALL, Core, specs
 
 
-def doubted(purpose: Purpose) -> tuple[Core, Reservation, OpenFor]:
+def doubted(purpose: Purpose) -> tuple[Core, Reservation, OpenForReservation]:
     """A cell whose contact is in doubt, with a command for it."""
     core = Core()
     if purpose is Purpose.PICKUP:

@@ -24,7 +24,7 @@ from edge_agent.statemachine.inputs import (
     DoorsChanged,
     HandCheck,
     OpenCell,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Resolve,
 )
@@ -39,7 +39,7 @@ def three_pulses() -> Core:
     return Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=3))
 
 
-def pulsed(core: Core, given: OpenFor | OpenCell) -> None:
+def pulsed(core: Core, given: OpenForReservation | OpenCell) -> None:
     """The first pulse for a command is under way."""
     look = core.requested_reading(core.feed(given))
     core.feed(DoorRead(look.unlock_id, core.state.cells[look.cell].door))

@@ -12,7 +12,7 @@ from edge_agent.statemachine.inputs import (
     DoorRead,
     DoorsChanged,
     OpenCell,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Weighed,
 )
@@ -26,7 +26,7 @@ def alarms(core: Core) -> set[str]:
     return set(core.state.alarms)
 
 
-def pulsed(core: Core, command: OpenFor | OpenCell) -> None:
+def pulsed(core: Core, command: OpenForReservation | OpenCell) -> None:
     """The first pulse for a command is under way."""
     look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, core.state.cells[look.cell].door))

@@ -22,7 +22,7 @@ from edge_agent.statemachine.inputs import (
     DoorRead,
     DoorsChanged,
     Input,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     RequestMaintenance,
     Reserve,
@@ -58,13 +58,13 @@ def attempt(core: Minutes, given: Input) -> None:
         assert core.state is before
 
 
-def support(core: Minutes, reservation: Reservation) -> OpenFor:
+def support(core: Minutes, reservation: Reservation) -> OpenForReservation:
     """An open-door with all that may come with it."""
     asked = core.command(reservation, Purpose.OPEN_DOOR)
     return replace(asked, reason="cannot open", platform_reference_id="ticket_456", x_request_id="x-1")
 
 
-def look_closed(core: Minutes, command: OpenFor) -> None:
+def look_closed(core: Minutes, command: OpenForReservation) -> None:
     """Asked, and seen closed: the first pulse is under way."""
     core.feed(command)
     core.feed(DoorRead(command.unlock_id, Door.CLOSED))

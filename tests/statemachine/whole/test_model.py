@@ -35,7 +35,7 @@ from edge_agent.statemachine.inputs import (
     Input,
     LargerCell,
     OpenCell,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     RequestMaintenance,
     Reserve,
@@ -162,7 +162,7 @@ class Lives(Compared):
         """A command by the API; its unlock id if it was accepted."""
         key, uid = self.core.key(), self.uid()
         expires_ns = self.core.now.boottime_ns + round(life_s * 1e9)
-        given = OpenFor(key, parcel.rid, purpose, uid, expires_ns, ended=self.ended(parcel))
+        given = OpenForReservation(key, parcel.rid, purpose, uid, expires_ns, ended=self.ended(parcel))
         granted = self.play(given, lambda: self.model.open_for(key, parcel.rid, purpose, uid, expires_ns))
         return uid if granted else None
 

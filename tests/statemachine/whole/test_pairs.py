@@ -31,7 +31,7 @@ from edge_agent.statemachine.inputs import (
     EnterCode,
     Input,
     OpenCell,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     RequestMaintenance,
     Reserve,
@@ -211,7 +211,7 @@ class Real:
             rid, over = ("res_other", None) if other else (rid, over)
             return Reserve(key, rid, "p", "o", SMALL, NEW_CODES[name], ended=over)
         if name in PURPOSES:
-            return OpenFor(key, rid, PURPOSES[name], f"unl-{key}", 2**62, ended=over)
+            return OpenForReservation(key, rid, PURPOSES[name], f"unl-{key}", 2**62, ended=over)
         if name.endswith("code"):
             return EnterCode(key, text_of(name, self.reservation), f"unl-{key}")
         simple: dict[str, Input] = {

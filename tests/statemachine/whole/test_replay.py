@@ -22,7 +22,7 @@ def test_the_recordings_hold_something_of_everything() -> None:
     kinds = {json.loads(line).get("kind") for path in RECORDINGS for line in path.read_text().splitlines()}
     assert {
         "Reserve",
-        "OpenFor",
+        "OpenForReservation",
         "EnterCode",
         "Cancel",
         "Abandon",

@@ -18,7 +18,7 @@ from edge_agent.statemachine.inputs import (
     EnterCode,
     Input,
     OpenCell,
-    OpenFor,
+    OpenForReservation,
     PulseDone,
     Reserve,
     Tick,
@@ -148,9 +148,9 @@ class Core:
         assert answer.reservation is not None
         return answer.reservation
 
-    def command(self, reservation: Reservation, purpose: Purpose, life_s: float = 10.0) -> OpenFor:
+    def command(self, reservation: Reservation, purpose: Purpose, life_s: float = 10.0) -> OpenForReservation:
         """A drop-off or pick-up as the API sends it."""
-        return OpenFor(
+        return OpenForReservation(
             request_key=self.key(),
             reservation_id=reservation.reservation_id,
             purpose=purpose,
@@ -215,7 +215,7 @@ class Core:
             done = self.feed(PulseDone(look.unlock_id, attempt, Door.CLOSED))
         return done
 
-    def opens(self, command: OpenFor | OpenCell | EnterCode) -> Answer:
+    def opens(self, command: OpenForReservation | OpenCell | EnterCode) -> Answer:
         """The whole unlock: fresh reading, pulse, the door springs open."""
         first = self.feed(command)
         looks = [effect for effect in first.effects if isinstance(effect, ReadDoor)]
