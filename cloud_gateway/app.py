@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from cloud_gateway.api import errors, public, reference_page, reservations
 from cloud_gateway.api import machines as machine_routes
-from cloud_gateway.api.common import Parts
+from cloud_gateway.api.common import GatewayParts
 from cloud_gateway.api.idempotency import Idempotency
 from cloud_gateway.api.images import QrImages
 from cloud_gateway.api.middleware import RequestMiddleware
@@ -173,7 +173,7 @@ class LinkForwarder:
 
 def _build(
     settings: Settings, timing: Timing, clock: Callable[[], float], webhooks_max: int
-) -> tuple[Parts, _Background]:
+) -> tuple[GatewayParts, _Background]:
     """Assembles everything; nothing runs yet."""
     store = Store(settings.database_url)
     gateway_id = settings.mqtt.client_id
@@ -198,7 +198,7 @@ def _build(
         accounts=accounts,
         seals=seals,
     )
-    parts = Parts(
+    parts = GatewayParts(
         settings=settings,
         store=store,
         machines=machines,

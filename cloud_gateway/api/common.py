@@ -40,7 +40,7 @@ PREFIX = "/api/delivery/external/v1"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class GatewayParts:
     """The objects that the routes use; `clock` gives Unix seconds."""
 
     settings: Settings
@@ -62,9 +62,9 @@ class Parts:
     keys: KeyRing = field(default_factory=lambda: KeyRing(None, (), time.time))
 
 
-def parts_of(request: Request) -> Parts:
+def parts_of(request: Request) -> GatewayParts:
     """Returns the parts that the composition root stored."""
-    parts: Parts = request.app.state.parts
+    parts: GatewayParts = request.app.state.parts
     return parts
 
 
@@ -105,13 +105,13 @@ def address_of(request: Request) -> str | None:
     return None if request.client is None else request.client.host
 
 
-async def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> GatewayParts:
     """`parts_of` as a dependency; async, because the framework runs a plain function in a thread."""
     return parts_of(request)
 
 
 Caller = Annotated[Platform, Depends(platform_of)]
-WithParts = Annotated[Parts, Depends(_parts)]
+WithParts = Annotated[GatewayParts, Depends(_parts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Call:
 
     request: Request
     caller: Platform
-    parts: Parts
+    parts: GatewayParts
     document: Any
 
     async def run_once(
@@ -168,7 +168,7 @@ def reply_does_not_fit() -> Refusal:
     return Refusal(Code.INTERNAL, "the machine's reply does not fit the request")
 
 
-async def present_machine(parts: Parts, machine_id: str) -> Machine:
+async def present_machine(parts: GatewayParts, machine_id: str) -> Machine:
     """One machine in its present state. Raises `Refusal` NOT_FOUND if it never published its state."""
     machine = await parts.store.machine(machine_id)
     if machine is None:
@@ -176,7 +176,7 @@ async def present_machine(parts: Parts, machine_id: str) -> Machine:
     return with_present_state(parts, machine)
 
 
-def with_present_state(parts: Parts, machine: Machine) -> Machine:
+def with_present_state(parts: GatewayParts, machine: Machine) -> Machine:
     """A machine's published state, with its present online state and the preferred cells that are still
     free."""
     online = parts.machines.is_online(machine.machine_id)

@@ -25,7 +25,7 @@ from cloud_gateway.api.common import (
     PREFIX,
     Call,
     Caller,
-    Parts,
+    GatewayParts,
     WithParts,
     present_machine,
     reply_does_not_fit,
@@ -120,7 +120,7 @@ class _Subject:
     cell: CellDetail | None
 
 
-async def _subject(parts: Parts, body: MaintenanceBody) -> _Subject:
+async def _subject(parts: GatewayParts, body: MaintenanceBody) -> _Subject:
     """Returns what the request is about. A cell id belongs to the machine that had it first. Raises
     `Refusal`: NOT_FOUND if unknown, INVALID_ARGUMENT if several machines have such a cell and none is known
     to have had it first, OFFLINE."""

@@ -28,7 +28,7 @@ from cloud_gateway.api.common import (
     PREFIX,
     Call,
     Caller,
-    Parts,
+    GatewayParts,
     WithParts,
     present_machine,
     reply_does_not_fit,
@@ -211,7 +211,7 @@ async def _send_reserve(
 
 
 async def _end_reservation(
-    request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str
+    request: Request, caller: Platform, parts: GatewayParts, reservation_id: str, name: str
 ) -> Response:
     """A command on a reservation that is answered with `{}`."""
     document = await read_json(request)
@@ -225,7 +225,9 @@ async def _end_reservation(
     return await call.run_once(carry_out)
 
 
-async def _open(request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str) -> Response:
+async def _open(
+    request: Request, caller: Platform, parts: GatewayParts, reservation_id: str, name: str
+) -> Response:
     """A command on a reservation that is answered with the cell that opened."""
     document = await read_json(request)
     row = await _reservation_of(parts, caller, reservation_id)
@@ -241,7 +243,7 @@ async def _open(request: Request, caller: Platform, parts: Parts, reservation_id
     return await call.run_once(carry_out)
 
 
-async def _reservation_of(parts: Parts, caller: Platform, reservation_id: str) -> ReservationRow:
+async def _reservation_of(parts: GatewayParts, caller: Platform, reservation_id: str) -> ReservationRow:
     """Returns a reservation of this platform. Raises `Refusal` NOT_FOUND if there is none, or if it is
     another platform's."""
     row = await parts.store.reservation(reservation_id)
@@ -250,7 +252,7 @@ async def _reservation_of(parts: Parts, caller: Platform, reservation_id: str) -
     return row
 
 
-def _code_fields(parts: Parts, row: ReservationRow) -> dict[str, str]:
+def _code_fields(parts: GatewayParts, row: ReservationRow) -> dict[str, str]:
     base = f"{parts.settings.public_url}/qrcode"
     drop = qr_text(Purpose.DROPOFF, row.reservation_id, row.drop_off_code)
     pick = qr_text(Purpose.PICKUP, row.reservation_id, row.pickup_code)

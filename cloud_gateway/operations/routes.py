@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from cloud_gateway.api.common import (
     NOT_FOUND_ERRORS,
-    Parts,
+    GatewayParts,
     WithParts,
     address_of,
     error_responses,
@@ -78,7 +78,7 @@ def _name_and_password(header: str) -> tuple[str, str] | None:
 Acting = Annotated[Actor, Depends(actor_of)]
 
 
-async def _refuse_without(parts: Parts, actor: Actor, role: Role, act: str, target: str) -> None:
+async def _refuse_without(parts: GatewayParts, actor: Actor, role: Role, act: str, target: str) -> None:
     """Records the attempt and raises `Refusal` PERMISSION_DENIED if the person's role does not include this
     one."""
     if actor.role.may(role):
@@ -123,7 +123,7 @@ async def acts(parts: WithParts, after: Annotated[int, Query(ge=0, le=POSITION_M
     return Response(text, media_type=NDJSON, headers={"Cache-Control": "no-store"})
 
 
-async def _seen(parts: Parts, now_s: float) -> Overview:
+async def _seen(parts: GatewayParts, now_s: float) -> Overview:
     urls = {platform.name: platform.webhook_url for platform in parts.settings.platforms}
     return await overview(parts.store, parts.machines, parts.accounts, urls, now_s)
 

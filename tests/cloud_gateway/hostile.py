@@ -17,7 +17,7 @@ import httpx
 from fastapi import FastAPI
 from sqlalchemy import insert, select
 
-from cloud_gateway.api.common import Parts
+from cloud_gateway.api.common import GatewayParts
 from cloud_gateway.api.idempotency import Idempotency
 from cloud_gateway.app import create_app
 from cloud_gateway.db.store import READERS, Store
@@ -69,7 +69,7 @@ class NoLink:
 class Hostile:
     """A gateway, and a machine that sends what a test likes."""
 
-    def __init__(self, store: Store, app: FastAPI, http: httpx.AsyncClient, parts: Parts) -> None:
+    def __init__(self, store: Store, app: FastAPI, http: httpx.AsyncClient, parts: GatewayParts) -> None:
         self.store, self.app, self.http, self.parts = store, app, http, parts
         self.accounts, self.machines, self.seals = parts.accounts, parts.machines, parts.seals
         self.link: Any = NoLink()
@@ -156,7 +156,7 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
     await store.open()
     machines = MachineCommands("test", QUICK, lambda: NOW_S, NoLink())
     accounts, seals = MachineAccounts(), Seals(given.platforms)
-    parts = Parts(
+    parts = GatewayParts(
         settings=given,
         store=store,
         machines=machines,
