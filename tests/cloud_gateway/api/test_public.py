@@ -68,6 +68,7 @@ PAGES: dict[tuple[str, str], set[str]] = {
     ("get", "/"): {"400", "500", "501"},
     ("get", "/operations"): {"200", "400", "401", "429", "500"},
     ("get", "/operations.json"): {"200", "400", "401", "429", "500"},
+    ("get", "/operations/acts.jsonl"): {"200", "400", "401", "429", "500"},
     ("post", "/operations/tickets/{ticket_id}/close"): OF_OPERATIONS,
     ("post", "/operations/webhooks/{position}/retry"): OF_OPERATIONS,
     ("post", "/operations/machines/{machine_id}/release"): OF_OPERATIONS,
