@@ -109,6 +109,10 @@ class BadReply(BusFault):
     """Bytes arrived that are not the reply to this request (checksum, device, function, length, echo)."""
 
 
+class OtherDevice(BadReply):
+    """A sound reply of the right length names another device than the one that was asked."""
+
+
 class NotSent(BusFault):
     """Nothing was sent: the request's time limit passed before its turn, or a poll was for a device that
     rests."""

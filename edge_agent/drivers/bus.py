@@ -21,7 +21,7 @@ from edge_agent.drivers.modbus import RtuCodec
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.requests import AddressedRequest, Codec, Request, repeatable
 from edge_agent.drivers.transport import BusListener, Transport
-from edge_agent.errors import BadReply, BusFault, BusTimeout, DeviceFault, NotSent, PortLost
+from edge_agent.errors import BadReply, BusFault, BusTimeout, DeviceFault, NotSent, OtherDevice, PortLost
 
 REOPEN_S = 0.5
 """Pause between attempts to open a lost port again."""
@@ -283,7 +283,7 @@ class BusOwner:
             self._owe(job, record)
             job.fail(fault)
             return
-        record.replied_damaged(now_s)
+        record.replied_damaged(now_s, other_address=isinstance(fault, OtherDevice))
         self.counters.bad_replies += 1
         job.fail(fault)
         self._answered = None

@@ -107,6 +107,8 @@ class DeviceRecord:
     """Replies that arrived sooner than the line can carry them."""
     foreign: int = 0
     """Replies that name a request that was never sent (Modbus TCP)."""
+    other_address: int = 0
+    """Replies that name another device."""
     latency: Histogram = field(default_factory=Histogram)
     """From a request's last bit to its whole reply."""
 
@@ -131,9 +133,10 @@ class DeviceRecord:
         self.unanswered += 1
         self._failed(now_s)
 
-    def replied_damaged(self, now_s: float) -> None:
-        """Records a reply that could not be used."""
+    def replied_damaged(self, now_s: float, *, other_address: bool = False) -> None:
+        """Records a reply that could not be used. `other_address`: it names another device."""
         self.bad_replies += 1
+        self.other_address += other_address
         self.unanswered = 0
         self._failed(now_s)
 

@@ -35,7 +35,7 @@ from edge_agent.drivers.requests import (
     WriteCoils,
     WriteRegisters,
 )
-from edge_agent.errors import BadReply, DeviceFault
+from edge_agent.errors import BadReply, DeviceFault, OtherDevice
 
 READS = {
     1: ReadCoilsRequest,
@@ -116,7 +116,7 @@ def parse_reply(address: int, request: Request, reply: bytes) -> list[int]:
     if not intact(reply):
         raise BadReply("checksum is wrong")
     if reply[0] != address:
-        raise BadReply(f"device {reply[0]} answered instead of {address}")
+        raise OtherDevice(f"device {reply[0]} answered instead of {address}")
     function = function_of(request)
     if reply[1] == function | 0x80:
         raise DeviceFault(f"address {address}", reply[2])

@@ -103,7 +103,11 @@ def _echo(heard: Heard) -> Found:
 
 
 def _all_silent(heard: Heard) -> bool:
-    silent = [d for d in heard.passage.devices if d.heard == 0 and heard.probes.get(d.name) != "answers"]
+    silent = [
+        d
+        for d in heard.passage.devices
+        if d.heard + d.other_address == 0 and heard.probes.get(d.name) != "answers"
+    ]
     late = "late" in heard.probes.values()
     return len(silent) == len(heard.passage.devices) and not late
 
@@ -127,7 +131,7 @@ def _not_asked(heard: Heard, why: str) -> Iterator[Found]:
 def _devices(heard: Heard) -> Iterator[Found]:
     """A bus on which at least one device is heard."""
     devices = heard.passage.devices
-    refused = [d for d in devices if _too_early(d) or _foreign(d)]
+    refused = [d for d in devices if _unusable(d)]
     late = [d for d in devices if d not in refused and _late(heard, d)]
     slow = [d for d in devices if d not in late and _slow(heard, d)]
     least = OUT_OF_TURN_SPOKEN if heard.place.wire in SPEAK_UNASKED else OUT_OF_TURN
@@ -140,7 +144,9 @@ def _devices(heard: Heard) -> Iterator[Found]:
     if delayed:
         yield _delayed(heard, common_s, bool(late))
         late, slow, ghosts = [], [], []
-    elif not late and not ghosts and _spoilt(heard, quiet):
+    elif heard.passage.other_requests >= OUT_OF_TURN:
+        yield _other_master(heard)
+    elif not late and not ghosts and not refused and _spoilt(heard, quiet):
         yield _noise(heard)
     else:
         lost = bool(late or ghosts)
@@ -160,6 +166,21 @@ def _foreign(device: Answers) -> bool:
     """Whether its answers name requests that were never sent."""
     seldom = device.answered < OFTEN * max(1, device.requests)
     return seldom and device.foreign >= OUT_OF_TURN and device.foreign >= OFTEN * device.requests
+
+
+def _elsewhere(device: Answers) -> bool:
+    """Whether its answers name another device."""
+    return device.other_address >= OUT_OF_TURN and device.other_address >= OFTEN * device.requests
+
+
+def _refuses(device: Answers) -> bool:
+    """Whether it answers most requests with an exception."""
+    return device.exceptions >= OUT_OF_TURN and device.exceptions >= OFTEN * device.requests
+
+
+def _unusable(device: Answers) -> bool:
+    """Whether its answers come and are of no use, whatever the line is like."""
+    return _too_early(device) or _foreign(device) or _elsewhere(device) or _refuses(device)
 
 
 LOST_SHARE = 10
@@ -264,6 +285,10 @@ def _device(
         return _early(heard, device)
     if _foreign(device):
         return _other_transaction(heard, device)
+    if _elsewhere(device):
+        return _other_address(device)
+    if _refuses(device):
+        return _refusing(device)
     if device in late:
         kinds = ("late_reply", "delay_ms") if alone else ("late_reply",)
         step = _swap(
@@ -303,6 +328,34 @@ def _other_transaction(heard: Heard, device: Answers) -> Found:
         f" firmware, or set check_transaction = false for bus {heard.name}"
     )
     return Found("device", device.name, "fault", finding, step, ("wrong_transaction",))
+
+
+def _other_address(device: Answers) -> Found:
+    finding = f"answers as another device ({device.other_address} times)"
+    step = (
+        f"the board or its gateway puts another address into its replies than {device.address}: set its"
+        " address (unit) right, or configure the one that it answers with; `edge-agent bus monitor` shows it"
+    )
+    return Found("device", device.name, "fault", finding, step, ("wrong_unit",))
+
+
+def _refusing(device: Answers) -> Found:
+    finding = f"refuses {device.exceptions} of {device.requests} requests with an exception"
+    step = (
+        "it is there and understands the line: compare board and firmware with its profile, or what is"
+        " connected to it; `edge-agent bus monitor` shows the exception: 1 to 3 are another kind of board,"
+        " 4 is a fault of its own"
+    )
+    return Found("device", device.name, "fault", finding, step, ("exceptions",))
+
+
+def _other_master(heard: Heard) -> Found:
+    finding = f"another master sends on this line ({heard.passage.other_requests} requests that are not ours)"
+    step = (
+        "one pair of wires has one master: look for another controller, a maker's tool or a second adapter on"
+        " these wires, and take it off"
+    )
+    return Found("bus", heard.name, "fault", finding, step, ("other_master",))
 
 
 def _padded(heard: Heard, device: Answers) -> Found:

@@ -22,8 +22,11 @@ COUNTED = (
     "padded",
     "early",
     "foreign",
+    "other_address",
 )
 SILENCE_CHARACTERS = 3.5
+REQUEST_LENGTH = 8
+"""Bytes of a Modbus RTU read request."""
 
 
 def address_in(wire: Wire, frame: bytes) -> int | None:
@@ -32,6 +35,18 @@ def address_in(wire: Wire, frame: bytes) -> int | None:
     if len(frame) <= at:
         return None
     return frame[at] >> 4 if wire == "kerong-cu16" else frame[at]
+
+
+def requests_in(data: bytes) -> int:
+    """How many reads a Modbus RTU stream holds that are requests: none of them is the reply to a read."""
+    found, at = 0, 0
+    while at + REQUEST_LENGTH <= len(data):
+        frame = data[at : at + REQUEST_LENGTH]
+        if frame[1] in (1, 2, 3, 4) and frame[2] != REQUEST_LENGTH - 5 and intact(frame):
+            found, at = found + 1, at + REQUEST_LENGTH
+        else:
+            at += 1
+    return found
 
 
 @dataclass(slots=True)
@@ -54,6 +69,7 @@ class Answers:
     padded: int = 0
     early: int = 0
     foreign: int = 0
+    other_address: int = 0
     heard: int = 0
     out_of_turn: int = 0
     """Frames from it while another device was asked."""
@@ -82,6 +98,8 @@ class Passage:
     """How often the first frame heard after a request was that request."""
     stray_bytes: int = 0
     """Bytes that belonged to no frame."""
+    other_requests: int = 0
+    """Requests that were heard and not sent by this daemon."""
 
     def total(self, name: str) -> int:
         """The sum of one count over all devices."""
@@ -101,6 +119,7 @@ class WireWatch:
         self._stray_before = 0
         self._asked: ObservedFrame | None = None
         self._echoes = 0
+        self._other_requests = 0
 
     def begin(self) -> None:
         """Starts listening."""
@@ -113,7 +132,7 @@ class WireWatch:
         self.stop()
         devices = [self._since_begin(device) for device in self._place.devices]
         stray_bytes = self._place.bus.counters.stray_bytes - self._stray_before
-        return Passage(self._place.bus.up, devices, self._echoes, stray_bytes)
+        return Passage(self._place.bus.up, devices, self._echoes, stray_bytes, self._other_requests)
 
     def _since_begin(self, device: Placed) -> Answers:
         before = self._before[device.address]
@@ -127,6 +146,10 @@ class WireWatch:
             exceptions=counts["exceptions"],
             late_replies=counts["late_replies"],
             unasked=counts["unasked"],
+            padded=counts["padded"],
+            early=counts["early"],
+            foreign=counts["foreign"],
+            other_address=counts["other_address"],
         )
 
     def stop(self) -> None:
@@ -146,6 +169,8 @@ class WireWatch:
         if passed.note != "rubbish":  # which may precede the reply
             self._asked = None
         echoed = asked is not None and len(asked.data) > 2 and passed.data.startswith(asked.data)
+        if passed.note and not echoed and self._place.wire == "modbus":
+            self._other_requests += requests_in(passed.data)
         self._echoes += echoed and passed.note != ""
         answers = self._devices.get(address_in(self._place.wire, passed.data) or -1)
         damaged = self._place.wire == "modbus" and not (len(passed.data) > 3 and intact(passed.data))
