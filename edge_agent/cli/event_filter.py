@@ -14,7 +14,8 @@ from edge_agent.cli.text.language import _
 
 SEARCHED = 1000
 """How many of the newest rows a filter searches: the most that the daemon returns at once."""
-AGES = {"m": "minutes", "h": "hours", "d": "days"}
+AGES = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGE = re.compile(r"([0-9]{1,5}) ?(s|sec|m|min|h|d|w)")
 
 
 @dataclass(slots=True)
@@ -73,9 +74,9 @@ def moment_since(text: str | None, now: datetime, *, utc: bool) -> datetime | No
     UTC with `utc`, unless it has a zone) or a time as tables show it. Raises `typer.BadParameter`."""
     if text is None:
         return None
-    age = re.fullmatch(r"([0-9]{1,5})([mhd])", text.strip())
+    age = _AGE.fullmatch(text.strip().lower())
     if age is not None:
-        return now - timedelta(**{AGES[age[2]]: int(age[1])})
+        return now - timedelta(**{AGES[age[2][0]]: int(age[1])})
     try:
         at = datetime.fromisoformat(re.sub(r" (?=[+-]|UTC$)", "", text.strip()).replace("UTC", "Z"))
     except ValueError:

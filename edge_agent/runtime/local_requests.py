@@ -96,7 +96,7 @@ class LocalRequests:
     def label_of(self, given: str) -> str:
         """The label of a cell from what a person typed: upper and lower case are the same where no two labels
         differ in that alone. Without a match, what was given."""
-        labels = self.loop.state.cells
+        labels, given = self.loop.state.cells, given.strip()
         alike = [label for label in labels if label.casefold() == given.casefold()]
         return alike[0] if given not in labels and len(alike) == 1 else given
 

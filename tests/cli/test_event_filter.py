@@ -78,6 +78,11 @@ def test_a_ledger_line_before_the_first_event_of_its_order_matches() -> None:
     [
         (None, None),
         ("90m", NOW - timedelta(minutes=90)),
+        ("10s", NOW - timedelta(seconds=10)),
+        ("10 min", NOW - timedelta(minutes=10)),
+        ("2H", NOW - timedelta(hours=2)),
+        ("2w", NOW - timedelta(weeks=2)),
+        ("99999w", NOW - timedelta(weeks=99999)),
         ("2h", NOW - timedelta(hours=2)),
         ("3d", NOW - timedelta(days=3)),
         ("2026-11-30T10:00", datetime(2026, 11, 30, 10, tzinfo=UTC)),

@@ -33,6 +33,7 @@ def test_t4_dash_h_is_help(path: str) -> None:
         (["A01", "a01"], "A01", "A01"),
         (["Ab1", "aB1"], "ab1", "ab1"),
         (["A01"], "Z99", "Z99"),
+        (["A01"], " a01 ", "A01"),
     ],
 )
 def test_t4_labels_are_found_in_upper_and_lower_case(labels: list[str], given: str, found: str) -> None:
