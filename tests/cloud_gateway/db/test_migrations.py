@@ -14,12 +14,22 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Select, and_, create_engine, func, insert, select
 from sqlalchemy.event import listen
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from cloud_gateway.db import migrations
 from cloud_gateway.db.prune import over
 from cloud_gateway.db.store import Store, is_ongoing
-from cloud_gateway.db.tables import counts, events, metadata, rejected, reservations, sources, webhooks
+from cloud_gateway.db.tables import (
+    counts,
+    events,
+    metadata,
+    operator_acts,
+    rejected,
+    reservations,
+    sources,
+    webhooks,
+)
 from cloud_gateway.events.sequence import take_events
 from cloud_gateway.events.sync import incomplete
 from cloud_gateway.settings import KeepSettings
@@ -175,6 +185,37 @@ def test_numbers_do_not_run_out(url: str) -> None:
         db.execute(insert(rejected).values(row))
         found = db.execute(select(rejected.c.position).order_by(rejected.c.position)).scalars().all()
     assert found == [2**31 - 1, 2**31]
+
+
+INSERT_AGAIN = "INSERT INTO operator_acts SELECT * FROM operator_acts WHERE true"
+WAYS_TO_CHANGE_ACTS = {
+    "sqlite": (
+        "UPDATE operator_acts SET actor = 'x'",
+        "DELETE FROM operator_acts",
+        "REPLACE INTO operator_acts VALUES (1, 2, 'x', 'x', 'x', 'x', 'x')",
+        f"{INSERT_AGAIN} ON CONFLICT DO UPDATE SET actor = 'x'",
+    ),
+    "postgresql": (
+        "UPDATE operator_acts SET actor = 'x'",
+        "DELETE FROM operator_acts",
+        "TRUNCATE operator_acts",
+        f"{INSERT_AGAIN} ON CONFLICT (position) DO UPDATE SET actor = 'x'",
+    ),
+}
+"""Statements that would change the record of operators' acts."""
+
+
+def test_no_statement_changes_the_record_of_acts(url: str) -> None:
+    row = {"at_s": 1.0, "actor": "anna", "role": "support", "act": "a", "target": "t", "result": "done"}
+    with begun(url) as db:
+        db.execute(insert(operator_acts).values(row))
+        db.execute(insert(operator_acts).values(row))
+    for statement in WAYS_TO_CHANGE_ACTS[url.partition(":")[0].partition("+")[0]]:
+        with pytest.raises(DBAPIError, match="never changed or deleted"), begun(url) as db:
+            db.exec_driver_sql(statement)
+    with begun(url) as db:
+        found = db.execute(select(operator_acts).order_by(operator_acts.c.position)).mappings().all()
+    assert [dict(one) for one in found] == [{"position": at, **row} for at in (1, 2)]
 
 
 def test_revisions_and_models_agree_on_postgresql(postgres: Postgres) -> None:
