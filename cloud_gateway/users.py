@@ -101,13 +101,15 @@ class Users:
         self._salt = os.urandom(16)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gateway-passwords")
+        self._one_at_a_time = asyncio.Lock()
 
     async def find(
         self, name: str, password: str, before_hashing: Callable[[], None] = lambda: None
     ) -> StoredUser | None:
         """The person with this name and password. One password at a time is hashed, in a thread.
 
-        `before_hashing` is called first, unless this password was right before; it may raise a `Refusal`.
+        `before_hashing` is called first, unless this password was right before; it may raise a `Refusal`. It
+        is called when the one before has been compared and counted: guesses sent together are no exception.
         """
         found = next((user for user in self.file.content if user.name == name), None)
         stored = NOBODY if found is None else found.argon2id.encode()
@@ -115,10 +117,11 @@ class Users:
         mark = hashlib.blake2b(stored + b"\0" + given, key=self._salt).digest()
         if mark in self._right:
             return found
-        before_hashing()
-        loop = asyncio.get_running_loop()
-        if not await loop.run_in_executor(self._thread, _is_right, stored, given) or found is None:
-            return None
+        async with self._one_at_a_time:
+            before_hashing()
+            loop = asyncio.get_running_loop()
+            if not await loop.run_in_executor(self._thread, _is_right, stored, given) or found is None:
+                return None
         self._right[mark] = None
         if len(self._right) > REMEMBERED_MAX:
             self._right.popitem(last=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -150,6 +151,25 @@ async def test_nobody_gets_in_with_a_wrong_password_and_guessers_wait(
         ]
         assert codes == [401, 401, 429]
         assert (await gateway.http.get("/operations", headers=good)).status_code == 200  # known to be right
+
+
+async def test_guesses_sent_together_are_counted_one_by_one(
+    tmp_path: Path, broker: Broker, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[bytes] = []
+
+    def not_right(_stored: bytes, password: bytes) -> bool:
+        compared.append(password)
+        return False
+
+    monkeypatch.setattr("cloud_gateway.users._is_right", not_right)
+    given = settings(tmp_path, broker.port).model_copy(update={"users_file": str(file)})
+    limits = given.limits.model_copy(update={"wrong_keys": 2, "wrong_keys_per_min": 0.001})
+    async with running_gateway(given.model_copy(update={"limits": limits})) as gateway:
+        guesses = [{"Authorization": basic(f"guess {n}", "reader@example.org")} for n in range(10)]
+        answers = await asyncio.gather(*(gateway.http.get("/operations", headers=one) for one in guesses))
+    assert sorted(answer.status_code for answer in answers) == [401] * 2 + [429] * 8
+    assert len(compared) == 2
 
 
 async def test_the_record_cannot_be_changed_or_deleted(tmp_path: Path, broker: Broker, file: Path) -> None:
