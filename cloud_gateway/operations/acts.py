@@ -13,6 +13,8 @@ from edge_agent.protocol.api import rfc3339
 
 PAGE_MAX = 1_000
 """Rows of one export."""
+NAME_MAX = 64
+"""The longest name; `tables.operator_acts` has room for it and what `routes.actor_of` adds."""
 
 
 @dataclass(frozen=True, slots=True)

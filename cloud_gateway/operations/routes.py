@@ -25,7 +25,7 @@ from cloud_gateway.api.common import (
 from cloud_gateway.api.errors import not_found
 from cloud_gateway.api_keys import key_hash
 from cloud_gateway.events.tickets import close_ticket
-from cloud_gateway.operations.acts import Actor, acts_after, record_act
+from cloud_gateway.operations.acts import NAME_MAX, Actor, acts_after, record_act
 from cloud_gateway.operations.overview import Overview, overview
 from cloud_gateway.operations.page import HEADERS, render
 from cloud_gateway.users import Role
@@ -52,7 +52,7 @@ async def actor_of(request: Request) -> Actor:
     name, password = given
     key = parts.settings.operations_key
     if key is not None and hmac.compare_digest(key_hash(password), key_hash(key.get_secret_value())):
-        return Actor(f"{name or '?'} (operations key)", Role.OPERATOR)
+        return Actor(f"{name[:NAME_MAX] or '?'} (operations key)", Role.OPERATOR)
     user = None
     if parts.settings.users_file is not None:
         user = await parts.users.find(name, password, lambda: parts.limits.refuse_guesser(address))

@@ -153,6 +153,17 @@ async def test_nobody_gets_in_with_a_wrong_password_and_guessers_wait(
         assert (await gateway.http.get("/operations", headers=good)).status_code == 200  # known to be right
 
 
+@pytest.mark.parametrize("name", ["support@example.org" + " " * 109, "x" * 1000, ""])
+async def test_no_name_hides_that_the_operations_key_was_used(
+    tmp_path: Path, broker: Broker, name: str
+) -> None:
+    async with running_gateway(settings(tmp_path, broker.port)) as gateway:
+        by_key = {"Authorization": basic(OPERATIONS_KEY, name)}
+        await gateway.http.post(ACTS["close ticket"][0], headers=by_key)
+        exported = await gateway.http.get("/operations/acts.jsonl", headers=by_key)
+    assert json.loads(exported.text)["actor"].endswith(" (operations key)")
+
+
 async def test_guesses_sent_together_are_counted_one_by_one(
     tmp_path: Path, broker: Broker, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
