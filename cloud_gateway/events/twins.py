@@ -25,6 +25,10 @@ RUNS_KEPT = 50
 """How many earlier runs of a machine are remembered."""
 
 
+def _no_record(_db: Connection, _found: bool) -> None:
+    """Records nothing."""
+
+
 class TwinsFound(Body):
     """Two machines that use one machine_id: what each published of itself, and since when it is known."""
 
@@ -79,11 +83,18 @@ class Twins:
             -RUNS_KEPT:
         ]
 
-    async def release(self, machine_id: str) -> bool:
+    async def release(self, machine_id: str, record: Callable[[Connection, bool], None] = _no_record) -> bool:
         """An operator states that only the right machine runs now: its journal is compared with the events of
-        both (`audit`). False if there was nothing to decide."""
+        both (`audit`). False if there was nothing to decide. `record` is called in the same transaction, with
+        what is returned."""
         now_s = self._clock()
-        if not await self._store.write(lambda db: _release(db, machine_id, now_s)):
+
+        def work(db: Connection) -> bool:
+            found = _release(db, machine_id, now_s)
+            record(db, found)
+            return found
+
+        if not await self._store.write(work):
             return False
         self._settle(machine_id, None, now_s)
         log().warning("twins_released", machine_id=machine_id)

@@ -197,10 +197,12 @@ async def release(machine_id: str, parts: WithParts, actor: Acting) -> Response:
     """Confirms that only the right one of two machines with one machine_id runs now: commands are sent to
     it again."""
     await _refuse_without(parts, actor, Role.OPERATOR, "release machine", machine_id)
-    found = parts.twins is not None and await parts.twins.release(machine_id)
-    now_s, result = parts.clock(), "done" if found else "not found"
-    await parts.store.write(lambda db: record_act(db, actor, "release machine", machine_id, result, now_s))
-    if not found:
+    now_s = parts.clock()
+
+    def record(db: Connection, found: bool) -> None:
+        record_act(db, actor, "release machine", machine_id, "done" if found else "not found", now_s)
+
+    if parts.twins is None or not await parts.twins.release(machine_id, record):
         raise not_found("second machine with this machine_id")
     parts.check_machine(machine_id)
     return RedirectResponse("/operations", 303)

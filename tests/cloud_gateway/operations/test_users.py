@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sqlite3
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from cloud_gateway.db.tables import operator_acts
 from cloud_gateway.users import Role, Users, main, read_users
 from edge_agent.errors import ConfigError
+from tests.cloud_gateway.events.test_audit import born
 from tests.cloud_gateway.operations.test_routes import basic
 from tests.cloud_gateway.support import OPERATIONS_KEY, Gateway, running_gateway, settings
 from tests.support.broker import Broker
@@ -162,6 +164,29 @@ async def test_no_name_hides_that_the_operations_key_was_used(
         await gateway.http.post(ACTS["close ticket"][0], headers=by_key)
         exported = await gateway.http.get("/operations/acts.jsonl", headers=by_key)
     assert json.loads(exported.text)["actor"].endswith(" (operations key)")
+
+
+async def test_a_machine_is_released_and_recorded_together_or_not_at_all(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    by_key = {"Authorization": basic(OPERATIONS_KEY)}
+    async with running_gateway(settings(tmp_path, broker.port)) as gateway:
+        twins = gateway.app.state.parts.twins
+        for run in ("run-a", "run-b", "run-a"):
+            await twins.take_online("machine_123", born(run), retained=False)
+        with monkeypatch.context() as patched:
+            patched.setattr("cloud_gateway.operations.routes.record_act", fails)
+            failed = await gateway.http.post(ACTS["release machine"][0], headers=by_key)
+        assert failed.status_code == 500
+        assert await twins.has_unresolved("machine_123")
+        released = await gateway.http.post(ACTS["release machine"][0], headers=by_key)
+        assert released.status_code == 303
+        assert not await twins.has_unresolved("machine_123")
+        exported = await gateway.http.get("/operations/acts.jsonl", headers=by_key)
+    assert json.loads(exported.text)["result"] == "done"
 
 
 async def test_guesses_sent_together_are_counted_one_by_one(
