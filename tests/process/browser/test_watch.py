@@ -21,21 +21,45 @@ from tools.bench.ports import free_port
 pytestmark = pytest.mark.long
 PAGE = "<!doctype html><title>kiosk</title><body data-view=start><h1>Enter your code</h1><p>0123456789</p>"
 BLACK = "<!doctype html><body data-view=start style='background:#000'>"
+ELSEWHERE = """<!doctype html><body><h1>Enter your code</h1><script>
+if (location.hostname === "localhost") document.body.dataset.view = "start";
+else location.hostname = "localhost";
+</script>"""
+"""Would be the page if the browser went to another host."""
 LIMIT_S = 60.0
+POLICY = Path(__file__).parents[3] / "systemd" / "examples" / "kiosk-chromium-policy.json"
+UNDER_POLICY = """mount -t tmpfs none /etc/chromium && mkdir -p /etc/chromium/policies/managed &&
+cp "$1" /etc/chromium/policies/managed && shift && exec "$@\""""
+"""For sh in a mount namespace of its own: puts a policy where Chromium looks, and becomes its command."""
 
 
 class Kiosk:
     """A server of one page, and a browser under watch."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, policy: bool = False) -> None:
+        """`policy`: the browser obeys the policy of the examples, for this server's port."""
         self.body = PAGE
         self.port = free_port()
         self.statuses: list[str] = []
         url = f"http://127.0.0.1:{self.port}/"
         options = [*ARGUMENTS, "--headless", "--remote-debugging-pipe", f"--user-data-dir={folder}", url]
-        self.watch = BrowserWatch(
-            ["/usr/bin/chromium", *options], url, feed=self.statuses.append, check_s=0.2
-        )
+        command = ["/usr/bin/chromium", *options]
+        if policy:
+            copy = Path(folder, "policy.json")
+            text = POLICY.read_text(encoding="utf-8")
+            copy.write_text(text.replace(":8082", f":{self.port}"), encoding="utf-8")
+            command = [
+                "unshare",
+                "--map-root-user",
+                "--mount",
+                "sh",
+                "-c",
+                UNDER_POLICY,
+                "sh",
+                str(copy),
+                *command,
+            ]
+        self.watch = BrowserWatch(command, url, feed=self.statuses.append, check_s=0.2)
         self._server: asyncio.Server | None = None
         self.mark = f"--user-data-dir={folder}"
 
@@ -79,9 +103,9 @@ class Kiosk:
 
 
 @asynccontextmanager
-async def watched(*, served: bool = True) -> AsyncIterator[Kiosk]:
+async def watched(*, served: bool = True, policy: bool = False) -> AsyncIterator[Kiosk]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        kiosk = Kiosk(folder)
+        kiosk = Kiosk(folder, policy=policy)
         if served:
             await kiosk.serve()
         task = asyncio.create_task(kiosk.watch.run())
@@ -98,6 +122,19 @@ async def test_a_page_that_is_shown_is_left_alone() -> None:
     async with watched() as kiosk:
         await kiosk.until("the page is shown", more_than=7)  # with three pictures
         assert kiosk.watch.restarts == 0
+
+
+async def test_the_policy_of_the_examples_lets_the_page_be_checked_and_no_other_host_be_shown() -> None:
+    async with watched(policy=True) as kiosk:
+        await kiosk.until("the page is shown", more_than=7)
+        assert kiosk.watch.restarts == 0
+        kiosk.body = ELSEWHERE
+        for pid in kiosk.processes("renderer"):
+            os.kill(pid, signal.SIGKILL)
+        await kiosk.until("browser restarted: the page has crashed")
+        kiosk.statuses.clear()
+        await kiosk.until("the browser does not show the kiosk's page", more_than=10)
+        assert "the page is shown" not in kiosk.statuses
 
 
 async def test_a_page_that_crashes_is_restarted() -> None:
