@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_agent.console.screen.sessions import SESSIONS_MAX, KioskSessions
+from edge_agent.errors import Code, Refusal
 from edge_agent.model import CellStatus
 from edge_agent.runtime.ids import Ids
+from edge_agent.statemachine.outputs import Answer
 from tests.console.test_screen import OWN, client_of, entered
 from tests.support.site import Site, at_site
 
@@ -47,6 +49,27 @@ def test_no_larger_cell_without_a_session(tmp_path: Path) -> None:
                 assert "session" in answer.text
         assert site.plant.agent is not None
         assert site.plant.agent.loop.state.reservations["res_1"].cell == made["cell"]["description"]
+
+    at_site(tmp_path, test)
+
+
+def test_a_request_that_fails_after_the_move_names_the_new_cell(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve(1)
+        agent = site.plant.agent
+        assert agent is not None
+
+        async def too_late(reservation_id: str) -> Answer:
+            """It has moved, and then waited for other doors."""
+            await agent.local.larger_cell(reservation_id)
+            return Answer("a", refusal=Refusal(Code.EXPIRED, "the command expired while it waited"))
+
+        async with client_of(site) as client:
+            opened = await entered(client, made["drop_off_code"])
+        result = await agent.screen_feed.larger_cell(opened["larger"]["session"], too_late)
+        moved = agent.loop.state.reservations["res_1"].cell
+        assert moved != opened["cell"]
+        assert result == {"result": "not_opened", "cell": moved}
 
     at_site(tmp_path, test)
 

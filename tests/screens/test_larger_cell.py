@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.support.bench import Bench, running_bench, wait_for
 from tests.support.screens.kiosk import Kiosk, answering, plain, reserved
@@ -69,3 +69,43 @@ def test_without_a_larger_cell_the_page_says_whom_to_call(bench: Bench, kiosk: K
     kiosk.well()
     bench.person(label, "place", "close")
     kiosk.at("closed")
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_without_an_answer_the_code_shows_the_parcels_cell(bench: Bench, kiosk: Kiosk, moved: bool) -> None:
+    made, label = reserved(bench)
+    rid = made["reservation_id"]
+
+    def lost(route: Route) -> None:
+        if moved:
+            route.fetch()
+        route.abort()
+
+    kiosk.page.route("**/larger-cell", lost)
+    kiosk.type(made["drop_off_code"])
+    kiosk.touch("larger")
+    kiosk.at("try_again")
+    cell = bench.reservation(rid)["cell"]["description"]
+    assert (cell != label) is moved
+    kiosk.touch("retry")
+    kiosk.at("opened")
+    assert kiosk.marked() == cell
+    bench.person(cell, "place", "close")
+    kiosk.at("closed")
+    wait_for(lambda: bench.status(rid) == "DROPPED_OFF")
+    if moved:
+        bench.person(label, "close")
+        wait_for(lambda: bench.command("clear", label).returncode == 0)
+
+
+@pytest.mark.parametrize("result", ["busy", "not_opened"])
+def test_a_parcel_that_has_moved_is_not_left_in_the_old_cell(bench: Bench, kiosk: Kiosk, result: str) -> None:
+    made, label = reserved(bench)
+    kiosk.page.route("**/larger-cell", answering({"result": result, "cell": "C08"}))
+    kiosk.type(made["drop_off_code"])
+    kiosk.touch("larger")
+    kiosk.at(result)
+    assert kiosk.marked() == "C08"
+    bench.person(label, "place", "close")
+    kiosk.at(result)
+    wait_for(lambda: bench.status(made["reservation_id"]) == "DROPPED_OFF")

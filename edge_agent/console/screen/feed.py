@@ -85,11 +85,25 @@ class ScreenFeed:
 
     async def larger_cell(self, session: str, ask: Callable[[str], Awaitable[Answer]]) -> dict[str, Any]:
         """Asks for a larger cell by `ask`, for the reservation of a session; the result is that of an entry.
-        `too_late`: there is no such session, or no longer."""
+        `too_late`: there is no such session, or no longer.
+
+        A reservation that has moved before the request failed is `not_opened` with its new cell: the page
+        must not send the parcel to the old one.
+        """
         reservation_id = self._sessions.reservation_of(session, self._clock.now().boottime_ns)
         if reservation_id is None:
             return {"result": "too_late"}
-        return self.result(await ask(reservation_id))
+        before = self._cell_of(reservation_id)
+        answer = await ask(reservation_id)
+        result, cell = self.result(answer), self._cell_of(reservation_id)
+        if answer.refusal is not None and cell not in (None, before, result.get("cell")):
+            return {"result": "not_opened", "cell": cell}
+        return result
+
+    def _cell_of(self, reservation_id: str) -> str | None:
+        """The cell of a live reservation."""
+        found = self._loop.state.reservations.get(reservation_id)
+        return None if found is None else found.cell
 
     def cabinet(self) -> list[dict[str, Any]]:
         """The cells in the order of the configuration: label, width and height inside in millimetres."""

@@ -49,7 +49,7 @@ export function restLeft(way) {
   return Math.max(0, ((locker.rest[way] ?? 0) - performance.now()) / 1000);
 }
 
-// Sends an entry and returns what became of it.
+// Sends an entry and returns what became of it; `unanswered`: the daemon has not said.
 export const enter = (text) => post("/code", { text });
 
 // Asks for a larger cell; `session` came with the result of the entry that opened the door.
@@ -63,8 +63,8 @@ async function post(path, body) {
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(ENTRY_MS),
     });
-    return answer.ok ? await answer.json() : { result: "try_again" };
+    return answer.ok ? await answer.json() : { result: "try_again", unanswered: true };
   } catch {
-    return { result: "try_again" };
+    return { result: "try_again", unanswered: true };
   }
 }

@@ -87,8 +87,10 @@ async function exchange() {
   const before = view;
   show({ name: "opening", larger: true });
   const answer = await largerCell(before.larger.session);
-  if (answer.result === "opened") return take(answer, before.text);
-  const unmoved = ["no_larger_cell", "too_late", "try_again", "busy"].includes(answer.result);
+  // Without an answer nobody knows which cell is the parcel's: only the code shows it.
+  if (answer.unanswered) return take({ ...answer, cell: before.cell }, before.text);
+  const elsewhere = (answer.cell ?? before.cell) !== before.cell;
+  const unmoved = !elsewhere && ["no_larger_cell", "too_late", "try_again", "busy"].includes(answer.result);
   if (!unmoved) return take(answer, before.text);
   const larger = answer.result === "no_larger_cell" || answer.result === "too_late" ? null : before.larger;
   show({ ...before, larger, refused: true });
