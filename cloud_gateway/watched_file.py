@@ -59,10 +59,15 @@ def _version(path: Path | None) -> tuple[int, int, int] | None:
 
 def replace_file(path: Path, text: str) -> None:
     """Replaces a file as a whole, with the owner and the rights that it had; a new one is for its owner and
-    group only. Raises `ConfigError` if that fails."""
+    group only. Nobody else can read it meanwhile, and a power cut leaves the old one or the new one. Raises
+    `ConfigError` if that fails."""
     draft = path.with_name(f".{path.name}.new")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.unlink(missing_ok=True)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         draft.chmod(0o640)
         if path.exists():
             before = path.stat()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import sqlite3
+import stat
 from pathlib import Path
 
 import httpx
@@ -65,6 +67,28 @@ async def test_a_password_is_remembered_and_replaced(file: Path, monkeypatch: py
     assert await users.find(name, "another long password") is None
     assert main(["remove", "--file", str(file), "--name", name]) == 1
     users.close()
+
+
+def test_nobody_else_can_read_the_file_while_it_is_replaced(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file.read_text(encoding="utf-8")
+    draft = file.with_name(f".{file.name}.new")
+    draft.write_text("left by a power cut", encoding="utf-8")
+    draft.chmod(0o666)
+
+    def ends_here(*_: object) -> None:
+        raise OSError(errno.EPERM, "not permitted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "chmod", ends_here)
+        assert set_user(file, monkeypatch, "new", "reader") == 2
+    assert "not permitted" in capsys.readouterr().err
+    assert stat.S_IMODE(draft.stat().st_mode) == 0o600
+    assert file.read_text(encoding="utf-8") == before
+    assert set_user(file, monkeypatch, "new", "reader") == 0
+    assert not draft.exists()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
 def test_the_command_refuses_short_passwords_and_bad_names(
