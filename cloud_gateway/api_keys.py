@@ -67,7 +67,7 @@ def read_keys(path: Path, platforms: Sequence[str] | None = None) -> tuple[Store
         data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError([Finding("", f"{path}: {error.strerror}")]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number too long, nested too deep
         raise ConfigError([Finding("", f"{path}: {error}")]) from None
     try:
         keys = KeysFile.model_validate(data).keys

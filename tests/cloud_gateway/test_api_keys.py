@@ -81,6 +81,8 @@ def test_a_key_expires(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 BAD: dict[str, tuple[str, str]] = {
     "not TOML": ("keys = [", "keys.toml"),
+    "nested too deep": ("keys = " + "[" * 5000, "keys.toml"),
+    "a number too long": ("keys = " + "9" * 5000, "keys.toml"),
     "a short hash": ('[[keys]]\nplatform = "acme"\nname = "a"\nsha256 = "12"\n', "keys[0].sha256"),
     "an unknown scope": (
         f'[[keys]]\nplatform = "acme"\nname = "a"\nsha256 = "{"0" * 64}"\nscopes = ["doors"]\n',

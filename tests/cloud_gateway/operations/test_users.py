@@ -111,6 +111,8 @@ def test_the_command_refuses_short_passwords_and_bad_names(
         ('[[users]]\nname = "a"\nrole = "reader"\nargon2id = "plain"\n', "argon2id"),
         ('[[users]]\nname = "a"\nrole = "reader"\npassword = "plain"\n', "password"),
         ("users = 1\n", "users"),
+        ("users = " + "[" * 5000, "users.toml"),
+        ("users = " + "9" * 5000, "users.toml"),
     ],
 )
 def test_a_bad_file_names_the_key_path(tmp_path: Path, content: str, path: str) -> None:
