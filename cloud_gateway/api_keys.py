@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         keys = read_keys(path) if path.exists() or options.act != "add" else ()
         if options.act == "list":
             for key in keys:
-                until = "never" if key.expires is None else f"{key.expires:%Y-%m-%dT%H:%M:%SZ}"
+                until = "never" if key.expires is None else key.expires.isoformat().replace("+00:00", "Z")
                 print(f"{key.platform} {key.name}: {', '.join(key.scopes)}; expires: {until}")
             return 0
         if options.act == "revoke":

@@ -79,6 +79,15 @@ def test_a_key_expires(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert ring.find(key_hash(key)) is None
 
 
+def test_the_list_shows_the_zone_of_an_expiry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "keys.toml"
+    add(file, capsys)
+    with file.open("a", encoding="utf-8") as text:
+        text.write("expires = 2027-01-01T00:00:00+02:00\n")
+    assert main(["list", "--file", str(file)]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("expires: 2027-01-01T00:00:00+02:00")
+
+
 BAD: dict[str, tuple[str, str]] = {
     "not TOML": ("keys = [", "keys.toml"),
     "nested too deep": ("keys = " + "[" * 5000, "keys.toml"),
