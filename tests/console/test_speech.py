@@ -68,6 +68,19 @@ async def test_a_program_that_fails_is_named(
         await Speech("button").sound(texts("en"))
 
 
+async def test_a_program_that_was_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "removed-later"
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(speech, "PROGRAM", str(program))
+    made = Speech("button")
+    program.unlink()
+    for _ in range(2):  # and holds up no later text
+        with pytest.raises(Refusal, match="does not start") as caught:
+            await made.sound(texts("en"))
+        assert caught.value.code is Code.INTERNAL
+
+
 @pytest.mark.long
 async def test_the_page_gets_sound_and_bad_bodies_name_the_field() -> None:
     local: Any = SimpleNamespace(loop=SimpleNamespace(layout=SimpleNamespace(code_digits=4)))

@@ -53,13 +53,16 @@ class Speech:
             raise Refusal(Code.NOT_FOUND, "the screen has no speech")
         options = ["-v", body.language, "-s", str(WORDS_PER_MINUTE), "--stdin", "--stdout"]
         async with self._busy:
-            process = await asyncio.create_subprocess_exec(
-                self._program,
-                *options,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    self._program,
+                    *options,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                )
+            except OSError as error:  # removed since the start, or too many processes
+                raise Refusal(Code.INTERNAL, f"{PROGRAM} does not start: {error.strerror}") from None
             try:
                 async with asyncio.timeout(LIMIT_S):
                     made, _ = await process.communicate(body.text.encode())
