@@ -38,7 +38,8 @@ class DevTools:
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._gone: str | None = None
         requests, self._to_browser = os.pipe()
-        self._from_browser, replies = os.pipe()
+        from_browser, replies = os.pipe()
+        self._from_browser = os.fdopen(from_browser, "rb", 0)  # a file: closing it twice is harmless
         self.descriptors = tuple(
             fcntl.fcntl(one, fcntl.F_DUPFD, FIRST_DESCRIPTOR) for one in (requests, replies)
         )
@@ -59,8 +60,9 @@ class DevTools:
         self.descriptors = ()
         reader = asyncio.StreamReader(LONGEST_MESSAGE)
         loop = asyncio.get_running_loop()
-        pipe = os.fdopen(self._from_browser, "rb", 0)
-        self._transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        self._transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), self._from_browser
+        )
         self._reading = asyncio.create_task(self._read(reader), name="devtools")
 
     async def ask(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
@@ -119,6 +121,8 @@ class DevTools:
             await asyncio.gather(self._reading, return_exceptions=True)
         if self._transport is not None:
             self._transport.close()
-        for one in (*self.descriptors, self._to_browser, *(() if self._transport else (self._from_browser,))):
+        else:
+            self._from_browser.close()
+        for one in (*self.descriptors, self._to_browser):
             with contextlib.suppress(OSError):
                 os.close(one)
