@@ -111,6 +111,11 @@ def test_a_lock_s_opening_time_is_the_simulator_s() -> None:
     assert opening_time_s("A01") == opening_time_s("A01") != opening_time_s("A02")
 
 
+def test_the_lives_of_the_core_s_benchmark_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quick", "--only", "core"]) == 0
+    assert "steps of one life, after 300 lives" in capsys.readouterr().out
+
+
 def test_a_quick_run_from_end_to_end_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

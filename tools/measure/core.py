@@ -10,6 +10,7 @@ from statistics import median
 from edge_agent.model import CellSpec, Door, Instant, Packaging, Purpose
 from edge_agent.statemachine.inputs import (
     Boot,
+    ClosingSettled,
     DoorRead,
     DoorsChanged,
     EnterCode,
@@ -76,6 +77,9 @@ class Locker:
         self.feed("pulse over", PulseDone(given.unlock_id, 1, Door.OPEN))
         self.pass_s(5)
         self.feed("door closes", DoorsChanged({label: Door.CLOSED}))
+        since_ns = self.now.boottime_ns
+        self.pass_s(0.6)
+        self.feed("closing settled", ClosingSettled(label, since_ns))
 
     def life(self) -> None:
         """One reservation from the beginning to the end."""
