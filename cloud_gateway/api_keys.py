@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import secrets
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Annotated, Literal
 import tomli_w
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from cloud_gateway.watched_file import WatchedFile, replace_file
+from cloud_gateway.watched_file import WatchedFile, read_toml, replace_file
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.validation_findings import findings_of
 
@@ -50,7 +49,8 @@ class KeysFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    keys: tuple[StoredKey, ...] = ()
+    keys: tuple[StoredKey, ...]
+    """Has to be there, even if it is empty: a file that an editor is about to write revokes no key."""
 
 
 def key_hash(key: str) -> bytes:
@@ -63,12 +63,7 @@ def read_keys(path: Path, platforms: Sequence[str] | None = None) -> tuple[Store
 
     Raises `ConfigError` naming every wrong key path.
     """
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError([Finding("", f"{path}: {error.strerror}")]) from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number too long, nested too deep
-        raise ConfigError([Finding("", f"{path}: {error}")]) from None
+    data = read_toml(path)
     try:
         keys = KeysFile.model_validate(data).keys
     except ValidationError as error:
@@ -78,11 +73,11 @@ def read_keys(path: Path, platforms: Sequence[str] | None = None) -> tuple[Store
         for at, key in enumerate(keys)
         if platforms is not None and key.platform not in platforms
     ]
-    seen: set[tuple[str, str]] = set()
     for at, key in enumerate(keys):
-        if (key.platform, key.name) in seen:
+        if any((key.platform, key.name) == (other.platform, other.name) for other in keys[:at]):
             findings.append(Finding(f"keys[{at}].name", f"{key.platform} has two keys named {key.name}"))
-        seen.add((key.platform, key.name))
+        if any(key.sha256 == other.sha256 for other in keys[:at]):
+            findings.append(Finding(f"keys[{at}].sha256", "another key has the same hash"))
     if findings:
         raise ConfigError(findings)
     return keys

@@ -14,7 +14,6 @@ import getpass
 import hashlib
 import os
 import sys
-import tomllib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from nacl.exceptions import CryptoError
 from nacl.pwhash import argon2id
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cloud_gateway.watched_file import WatchedFile, replace_file
+from cloud_gateway.watched_file import WatchedFile, read_toml, replace_file
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.validation_findings import findings_of
 
@@ -69,17 +68,13 @@ class UsersFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    users: tuple[StoredUser, ...] = ()
+    users: tuple[StoredUser, ...]
+    """Has to be there, even if it is empty: a file that an editor is about to write shuts nobody out."""
 
 
 def read_users(path: Path) -> tuple[StoredUser, ...]:
     """The people in a file. Raises `ConfigError` naming every wrong key path."""
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError([Finding("", f"{path}: {error.strerror}")]) from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number too long, nested too deep
-        raise ConfigError([Finding("", f"{path}: {error}")]) from None
+    data = read_toml(path)
     try:
         users = UsersFile.model_validate(data).users
     except ValidationError as error:

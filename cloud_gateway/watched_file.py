@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cloud_gateway.logs import log
 from edge_agent.errors import ConfigError, Finding
@@ -46,6 +47,16 @@ class WatchedFile(Generic[Content]):
             log().error("file_refused", file=self._path.name, findings=findings)
             return
         log().info("file_read", file=self._path.name)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values in a TOML file. Raises `ConfigError` if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError([Finding("", f"{path}: {error.strerror}")]) from None
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number too long, nested too deep
+        raise ConfigError([Finding("", f"{path}: {error}")]) from None
 
 
 def _version(path: Path | None) -> tuple[int, int, int] | None:

@@ -110,6 +110,11 @@ BAD: dict[str, tuple[str, str]] = {
         2 * f'[[keys]]\nplatform = "acme"\nname = "a"\nsha256 = "{"0" * 64}"\n',
         "keys[1].name",
     ),
+    "two with one hash": (
+        "".join(f'[[keys]]\nplatform = "acme"\nname = "{name}"\nsha256 = "{"0" * 64}"\n' for name in "ab"),
+        "keys[1].sha256",
+    ),
+    "nothing yet": ("", "keys"),
     "a time without a zone": (
         f'[[keys]]\nplatform = "acme"\nname = "a"\nsha256 = "{"0" * 64}"\nexpires = 2027-01-01T00:00:00\n',
         "keys[0].expires",

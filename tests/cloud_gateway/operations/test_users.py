@@ -111,6 +111,7 @@ def test_the_command_refuses_short_passwords_and_bad_names(
         ('[[users]]\nname = "a"\nrole = "reader"\nargon2id = "plain"\n', "argon2id"),
         ('[[users]]\nname = "a"\nrole = "reader"\npassword = "plain"\n', "password"),
         ("users = 1\n", "users"),
+        ("", "users"),
         ("users = " + "[" * 5000, "users.toml"),
         ("users = " + "9" * 5000, "users.toml"),
     ],

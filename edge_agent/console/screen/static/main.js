@@ -86,7 +86,10 @@ async function send(text) {
 async function exchange() {
   const before = view;
   show({ name: "opening", larger: true });
+  const asked = view;
   const answer = await largerCell(before.larger.session);
+  // Somebody else's entry at the scanner has come between: this page no longer offers to open with the typed code.
+  if (view !== asked) before.text = null;
   // Without an answer nobody knows which cell is the parcel's: only the code shows it.
   if (answer.unanswered) return take({ ...answer, cell: before.cell }, before.text);
   const elsewhere = (answer.cell ?? before.cell) !== before.cell;
