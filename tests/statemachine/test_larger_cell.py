@@ -17,7 +17,7 @@ from edge_agent.statemachine.inputs import (
 from edge_agent.statemachine.larger_cell import offer_left_s
 from edge_agent.statemachine.outputs import FactKind, ReadDoor, Weigh
 from edge_agent.statemachine.state import Layout, StandingAlarm
-from tests.support.pure_core.core import Core, specs
+from tests.support.pure_core.core import SMALL, Core, specs
 
 
 def dropping_off(core: Core) -> Reservation:
@@ -137,6 +137,8 @@ def test_none_is_given_while_wrong_door_stands_for_the_cell() -> None:
     refusal = core.refused(asked_larger(core, reservation))
     assert refusal.info is not None
     assert (refusal.code, refusal.info.reason) == (Code.NOT_ALLOWED, "WRONG_DOOR")
+    assert refusal.info.metadata == {"cell": "A01"}
+    assert refusal.message == "another door opened in place of that of cell A01; call for help"
 
 
 def test_none_is_given_while_the_history_is_in_doubt() -> None:
@@ -150,7 +152,7 @@ def test_without_a_larger_cell_the_reservation_keeps_its_cell() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs() if spec.label in ("A01", "A02")}))
     reservation = dropping_off(core)
     refusal = core.refused(asked_larger(core, reservation))
-    assert refusal.code is Code.NO_CELL
+    assert (refusal.code, refusal.message) == (Code.NO_CELL, "no larger cell is free")
     assert refusal.info is not None
     assert refusal.info.reason == "NO_LARGER_CELL"
     assert offer_left_s(core.state, core.layout, reservation.reservation_id, core.now) == 0
@@ -194,7 +196,78 @@ def test_a_request_that_waited_for_long_moves_nothing() -> None:
     asked_ns = core.now.boottime_ns
     core.pass_s(30.1)
     refusal = core.refused(replace(asked_larger(core, reservation), asked_ns=asked_ns))
-    assert refusal.code is Code.EXPIRED
+    assert (refusal.code, refusal.message) == (Code.EXPIRED, "too late: ask for a larger cell again")
+
+
+def test_a_request_acts_until_thirty_seconds_have_passed() -> None:
+    core = Core()
+    reservation = dropping_off(core)
+    asked_ns = core.now.boottime_ns
+    core.pass_s(30)
+    given = replace(asked_larger(core, reservation), asked_ns=asked_ns)
+    (effect,) = core.feed(given).effects
+    assert isinstance(effect, ReadDoor)
+    assert effect.expires_ns == asked_ns + 30 * 10**9
+
+
+def test_the_ledger_names_the_larger_cell_and_the_kiosk() -> None:
+    core = Core()
+    given = asked_larger(core, dropping_off(core))
+    core.feed(given)
+    waiting = core.state.unlock_attempts[given.unlock_id]
+    assert (waiting.cell, waiting.source, waiting.purpose) == ("C01", Source.MACHINE, Purpose.DROPOFF)
+    core.feed(DoorRead(given.unlock_id, Door.CLOSED))
+    intent = core.ledger_lines[-1]
+    assert (intent.cell, intent.source, intent.purpose) == ("C01", Source.MACHINE, Purpose.DROPOFF)
+
+
+def test_a_request_waits_for_its_turn_and_opens_the_larger_cell() -> None:
+    spec = {one.label: one for one in specs()}
+    core = Core(Layout(specs=spec, max_concurrent_unlocks=1))
+    reservation = dropping_off(core)
+    other = core.reserve()
+    first = core.command(other, Purpose.DROPOFF)
+    core.feed(first)
+    given = asked_larger(core, reservation)
+    assert not core.feed(given).effects
+    assert core.state.unlock_attempts[given.unlock_id].cell == "C01"
+    core.feed(DoorRead(first.unlock_id, Door.CLOSED))
+    done = core.feed(PulseDone(first.unlock_id, 1, Door.OPEN))
+    assert [effect.cell for effect in done.effects if isinstance(effect, ReadDoor)] == ["C01"]
+
+
+def test_the_last_reservation_of_the_larger_cell_can_no_longer_open_it() -> None:
+    core = Core()
+    tall = core.reserve(replace(SMALL, height_mm=390))
+    assert tall.cell == "C01"
+    core.opens(core.entry(tall.drop_off_code))
+    core.close("C01")
+    core.opens(core.entry(tall.pickup_code))
+    core.close("C01")
+    core.pass_s(130)
+    assert core.state.former["C01"].reservation_id == tall.reservation_id
+    opened_larger(core, dropping_off(core))
+    assert "C01" not in core.state.former
+
+
+def test_an_alarm_of_the_empty_drop_off_ends_with_the_exchange() -> None:
+    weighed = [replace(one, weight_sensor=True) for one in specs() if one.label in ("A01", "C01")]
+    layout = Layout(
+        specs={one.label: one for one in weighed}, weighed=frozenset({"A01"}), hold_empty_dropoff=True
+    )
+    core = Core(layout)
+    reservation = dropping_off(core)
+    core.feed(DoorsChanged({"A01": Door.CLOSED}))
+    core.pass_s(0.6)
+    core.settle("A01")
+    core.feed(Weighed("A01", 0))
+    assert f"{Alarm.EMPTY_DROPOFF}/A01" in core.state.alarms
+    assert core.live(reservation).status is ReservationStatus.PENDING
+    core.opens(core.entry(reservation.drop_off_code))
+    opened_larger(core, core.live(reservation))
+    assert f"{Alarm.EMPTY_DROPOFF}/A01" not in core.state.alarms
+    (cleared,) = (fact for fact in core.facts if fact.kind is FactKind.ALARM_CLEARED)
+    assert (cleared.alarm, cleared.cell) == (Alarm.EMPTY_DROPOFF, "A01")
 
 
 def test_a_scale_that_shows_the_old_cell_empty_frees_it() -> None:
