@@ -88,14 +88,26 @@ def test_the_float_is_read_in_its_order(bench: Bench) -> None:
     bench.person("A01", "take", "close")
 
 
-def test_init_knows_them_by_their_signs_and_says_what_to_do(bench: Bench, tmp_path: Path) -> None:
+def test_init_knows_them_by_their_answers_and_joins_locks_with_contacts(bench: Bench, tmp_path: Path) -> None:
     port = tomllib.loads((bench.folder / "machine.toml").read_text(encoding="utf-8"))["buses"]["main"]["port"]
     bench.act("agent", "stop")
     output = tmp_path / "locker.toml"
     given = options(output, port, last="4", protocols="modbus", bauds="9600")
-    done = bench.command("init", *given, "--profiles", str(CABINET / "devices"))
-    shown = " ".join(done.stderr.split())
+    given = [*given, "--profiles", str(CABINET / "devices")]
+    unclear = bench.command("init", *given)  # a shipped board answers as this one does
+    assert "which board is it? --devices BUS:ADDRESS=PROFILE for bus0:1 (acme-relay-16" in unclear.stderr
+    done = bench.command("init", *given, "--devices", "bus0:1=acme-relay-16")
+    shown = " ".join((done.stdout + done.stderr).split())
     for address, profile in enumerate(("acme-relay-16", "acme-input-8", "acme-scale-f"), 1):
         assert re.search(rf"bus0:{address} \S+ {profile}\b", shown), done.stderr
-    assert (done.returncode, output.exists()) == (1, False)
-    assert "write the file by hand" in done.stderr
+    assert done.returncode == 0, done.stderr
+    written = tomllib.loads(output.read_text(encoding="utf-8"))
+    assert [written["devices"][name]["profile"] for name in ("locks_a", "contacts_1", "scale_1")] == [
+        "acme-relay-16",
+        "acme-input-8",
+        "acme-scale-f",
+    ]
+    assert len(written["cells"]) == 8  # one for each contact
+    assert {(cell["lock"]["device"], cell["door"]["device"]) for cell in written["cells"]} == {
+        ("locks_a", "contacts_1")
+    }
