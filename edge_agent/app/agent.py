@@ -19,8 +19,9 @@ from edge_agent.app.listeners import DaemonBusListener, DaemonLinkListener, Daem
 from edge_agent.app.startup import files_beside, load_state, record_configuration, write_this_mark
 from edge_agent.app.transports import fails_with
 from edge_agent.app.watchdog import Watchdog
+from edge_agent.cloud.challenges import CHALLENGE_CHECK_S, Challenges
 from edge_agent.cloud.publisher import Publisher
-from edge_agent.cloud.signature_check import CHALLENGE_CHECK_S, SignatureCheck
+from edge_agent.cloud.signature_check import SignatureCheck
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort
@@ -111,6 +112,7 @@ class Agent:
             self.store, environment.sysfs, self._adapter_changed, rewired=rewired
         )
         self.devices = Devices(settings, self._transport)
+        self._challenges = Challenges(environment.ids)
         self._signature_check = self._make_signature_check()
         self.link = environment.link(settings, self._online)
         self._topics = topics = Topics(machine.machine_id)
@@ -227,9 +229,8 @@ class Agent:
         if not keys:
             return None
         log.info("commands have to be signed", keys=list(keys))
-        signature_check = SignatureCheck(keys, self.settings.machine.machine_id, self._environment.ids)
-        signature_check.renew(self._environment.clock.now())
-        return signature_check
+        self._challenges.renew(self._environment.clock.now())
+        return SignatureCheck(keys, self.settings.machine.machine_id, self._challenges)
 
     def _make_report(self) -> Report:
         return Report(
@@ -358,7 +359,7 @@ class Agent:
             group.create_task(self._telemetry.run(), name="telemetry")
             group.create_task(self.link.run(self._link_listener), name="broker link")
             if self._signature_check is not None:
-                group.create_task(self._renew_challenges(self._signature_check), name="challenge renewal")
+                group.create_task(self._renew_challenges(), name="challenge renewal")
             if self._environment.scanner:
                 for name, reader in readers_of(self.settings, self._read).items():
                     group.create_task(reader.run(), name=name)
@@ -404,10 +405,10 @@ class Agent:
         if self._supervisor is not None:
             self._supervisor.extend("upgrading the journal")
 
-    async def _renew_challenges(self, signature_check: SignatureCheck) -> None:
+    async def _renew_challenges(self) -> None:
         while True:
             await asyncio.sleep(CHALLENGE_CHECK_S)
-            if signature_check.renew(self._environment.clock.now()):
+            if self._challenges.renew(self._environment.clock.now()):
                 self._publish_online()
 
     def _publish_online(self) -> None:
@@ -445,9 +446,7 @@ class Agent:
             history=self.history_check.state if online else None,
             agent_version=__version__,
             at=rfc3339(now.wall_s),
-            challenge=self._signature_check.challenge(now)
-            if online and self._signature_check is not None
-            else None,
+            challenge=self._challenges.present(now) if online else None,
             health=health,
         )
         return body.model_dump_json(exclude_none=True)

@@ -12,7 +12,8 @@ import pytest
 
 from cloud_gateway.signer import Signer
 from edge_agent.cloud import signature_check as signature_check_module
-from edge_agent.cloud.signature_check import CHALLENGE_S, SignatureCheck
+from edge_agent.cloud.challenges import CHALLENGE_S, Challenges
+from edge_agent.cloud.signature_check import SignatureCheck
 from edge_agent.errors import Code, Forged, Refusal
 from edge_agent.model import Instant
 from edge_agent.protocol.commands import COMMANDS, QUERIES, Command
@@ -32,8 +33,12 @@ def at(passed_s: float = 0.0, *, synced: bool = True) -> Instant:
     return Instant("boot", round((1000 + passed_s) * 1e9), wall_s, synced)
 
 
-def make() -> SignatureCheck:
-    return SignatureCheck({"g": public_key(SEED)}, "m1", Ids(random.Random(3)))
+def make(challenges: Challenges | None = None) -> SignatureCheck:
+    return SignatureCheck({"g": public_key(SEED)}, "m1", challenges or make_challenges())
+
+
+def make_challenges() -> Challenges:
+    return Challenges(Ids(random.Random(3)))
 
 
 def signed(name: str, body: bytes, machine: str = "m1", **changes: Any) -> IncomingCommand:
@@ -116,18 +121,19 @@ def demand(signature_check: SignatureCheck, challenge: str, now: Instant, name: 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - QUERIES))
 def test_a_challenge_counts_until_the_one_after_the_next(name: str) -> None:
-    signature_check = make()
-    assert signature_check.renew(at(synced=False))
-    first = signature_check.challenge(at(synced=False))
+    challenges = make_challenges()
+    signature_check = make(challenges)
+    assert challenges.renew(at(synced=False))
+    first = challenges.present(at(synced=False))
     assert first is not None
     demand(signature_check, first, at(1, synced=False), name)
-    assert not signature_check.renew(at(CHALLENGE_S - 1, synced=False))
-    assert signature_check.renew(at(CHALLENGE_S, synced=False))
-    second = signature_check.challenge(at(CHALLENGE_S, synced=False))
+    assert not challenges.renew(at(CHALLENGE_S - 1, synced=False))
+    assert challenges.renew(at(CHALLENGE_S, synced=False))
+    second = challenges.present(at(CHALLENGE_S, synced=False))
     assert second not in (None, first)
     demand(signature_check, first, at(CHALLENGE_S + 1, synced=False), name)
     demand(signature_check, second or "", at(CHALLENGE_S + 1, synced=False), name)
-    signature_check.renew(at(2 * CHALLENGE_S, synced=False))
+    challenges.renew(at(2 * CHALLENGE_S, synced=False))
     for wrong in (first, "", first.upper(), f"{second}x"):
         with pytest.raises(Refusal) as caught:
             demand(signature_check, wrong, at(2 * CHALLENGE_S + 1, synced=False), name)
@@ -135,16 +141,18 @@ def test_a_challenge_counts_until_the_one_after_the_next(name: str) -> None:
 
 
 def test_a_challenge_expires_without_a_renewal() -> None:
-    signature_check = make()
-    signature_check.renew(at(synced=False))
-    challenge = signature_check.challenge(at(synced=False)) or ""
+    challenges = make_challenges()
+    signature_check = make(challenges)
+    challenges.renew(at(synced=False))
+    challenge = challenges.present(at(synced=False)) or ""
     demand(signature_check, challenge, at(2 * CHALLENGE_S - 1, synced=False))
     with pytest.raises(Refusal):
         demand(signature_check, challenge, at(2 * CHALLENGE_S + 1, synced=False))
 
 
 def test_no_challenge_is_demanded_with_a_clock_or_for_a_query() -> None:
-    signature_check = make()
+    challenges = make_challenges()
+    signature_check = make(challenges)
     for name in COMMANDS:
         demand(signature_check, "", at(synced=True), name)
     for name in QUERIES:
@@ -154,24 +162,23 @@ def test_no_challenge_is_demanded_with_a_clock_or_for_a_query() -> None:
 
 
 def test_challenges_are_published_only_without_a_clock() -> None:
-    signature_check = make()
-    assert not signature_check.renew(at(synced=True))
-    assert signature_check.challenge(at(synced=True)) is None
-    assert signature_check.renew(at(1, synced=False))
-    assert not signature_check.renew(at(2, synced=False))
-    assert signature_check.renew(at(3, synced=True))
-    assert signature_check.challenge(at(3, synced=True)) is None
-    assert not signature_check.renew(at(CHALLENGE_S, synced=True))
+    challenges = make_challenges()
+    assert not challenges.renew(at(synced=True))
+    assert challenges.present(at(synced=True)) is None
+    assert challenges.renew(at(1, synced=False))
+    assert not challenges.renew(at(2, synced=False))
+    assert challenges.renew(at(3, synced=True))
+    assert challenges.present(at(3, synced=True)) is None
+    assert not challenges.renew(at(CHALLENGE_S, synced=True))
 
 
 def test_a_clock_that_loses_its_time_gets_an_unused_challenge() -> None:
-    signature_check = make()
+    challenges = make_challenges()
+    signature_check = make(challenges)
     seen = set()
     for passed_s in (0.0, CHALLENGE_S, 2 * CHALLENGE_S):
-        signature_check.renew(at(passed_s, synced=True))
-        challenge = signature_check.challenge(
-            at(passed_s + 1, synced=False)
-        )  # as the birth message states it
+        challenges.renew(at(passed_s, synced=True))
+        challenge = challenges.present(at(passed_s + 1, synced=False))  # as the birth message states it
         assert challenge is not None
         demand(signature_check, challenge, at(passed_s + 1, synced=False))
         seen.add(challenge)
