@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_agent.app.entry_readers import readers_of
-from edge_agent.cli.bundle import blackout
 from edge_agent.cli.bundle.parts import parts
 from edge_agent.cli.commands import app
 from edge_agent.config import load_settings
@@ -20,6 +19,7 @@ from edge_agent.config.changes import changes
 from edge_agent.config.modes import mode_findings
 from edge_agent.drivers.entry.keyboard import Keyboard
 from edge_agent.drivers.entry.scanner import SerialScanner
+from edge_agent.service import blackout
 from tests.test_config import demo, findings, write
 
 ID, OTHER = "04:A2:B3:C4:D5:E6:F7", "9922334455"

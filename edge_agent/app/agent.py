@@ -16,12 +16,12 @@ from edge_agent.app.entry_readers import readers_of
 from edge_agent.app.environment import Environment
 from edge_agent.app.housekeeping import check_devices, keep_mark, watch_disk
 from edge_agent.app.listeners import DaemonBusListener, DaemonLinkListener, DaemonLoopListener, refusal
+from edge_agent.app.remote_parts import RemoteParts
+from edge_agent.app.sender_checks import SenderChecks
 from edge_agent.app.startup import files_beside, load_state, record_configuration, write_this_mark
 from edge_agent.app.transports import fails_with
 from edge_agent.app.watchdog import Watchdog
-from edge_agent.cloud.challenges import CHALLENGE_CHECK_S, Challenges
 from edge_agent.cloud.publisher import Publisher
-from edge_agent.cloud.signature_check import SignatureCheck
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort
@@ -112,8 +112,7 @@ class Agent:
             self.store, environment.sysfs, self._adapter_changed, rewired=rewired
         )
         self.devices = Devices(settings, self._transport)
-        self._challenges = Challenges(environment.ids)
-        self._signature_check = self._make_signature_check()
+        self._sender_checks = SenderChecks(settings, environment.clock, environment.ids)
         self.link = environment.link(settings, self._online)
         self._topics = topics = Topics(machine.machine_id)
         self.loop = LockerLoop(
@@ -144,6 +143,7 @@ class Agent:
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)
         self._make_command_handling()
         self._make_door_reading()
+        self._make_remote_parts()
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup  # set by `_serve`; `_start_effect` starts tasks in it
 
@@ -169,9 +169,8 @@ class Agent:
             self.publisher.reply,
             self.local,
             restore=self.history_check.restore,
-            sender_check=self._signature_check,
+            sender_check=self._sender_checks.commands,
         )
-        self._link_listener = DaemonLinkListener(self.publisher, self.commands, self.history_check, self.loop)
         buses = self.devices.buses.values()
         self.screen_feed = ScreenFeed(
             self.loop,
@@ -207,6 +206,28 @@ class Agent:
         self.climate = self.devices.climate_outputs(lambda: self.loop.storage_fault is None)
         self.signals = self.devices.signals(self.doors)
 
+    def _make_remote_parts(self) -> None:
+        """Makes the parts that take service commands, and the listener of the link."""
+        self.remote = RemoteParts(
+            self.settings,
+            self._environment,
+            self.loop,
+            self.store,
+            self._writer,
+            self.link,
+            self.publisher,
+            self.buses,
+            diagnosis=lambda: self.diagnosis,
+            sender_check=self._sender_checks.service,
+        )
+        self._link_listener = DaemonLinkListener(
+            self.publisher, self.commands, self.history_check, self.loop, self.remote
+        )
+
+    async def configuration_changed(self) -> None:
+        """See `RemoteParts.configuration_changed`."""
+        await self.remote.configuration_changed()
+
     def _make_history_check(self) -> HistoryCheck:
         machine_id, ids, store = self._topics.machine_id, self._environment.ids, self.store
         return HistoryCheck(
@@ -222,15 +243,6 @@ class Agent:
 
     def _transport(self, name: str, bus: BusSection) -> Transport:
         return self.bound_adapters.bound(name, bus.port, self._environment.transport(bus))
-
-    def _make_signature_check(self) -> SignatureCheck | None:
-        """Makes the check of the senders, where commands are signed."""
-        keys = self.settings.mqtt.signing_keys
-        if not keys:
-            return None
-        log.info("commands have to be signed", keys=list(keys))
-        self._challenges.renew(self._environment.clock.now())
-        return SignatureCheck(keys, self.settings.machine.machine_id, self._challenges)
 
     def _make_report(self) -> Report:
         return Report(
@@ -358,8 +370,8 @@ class Agent:
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
             group.create_task(self.link.run(self._link_listener), name="broker link")
-            if self._signature_check is not None:
-                group.create_task(self._renew_challenges(), name="challenge renewal")
+            group.create_task(self.remote.run(), name="service commands")
+            group.create_task(self._sender_checks.run(self._publish_online), name="challenge renewal")
             if self._environment.scanner:
                 for name, reader in readers_of(self.settings, self._read).items():
                     group.create_task(reader.run(), name=name)
@@ -405,12 +417,6 @@ class Agent:
         if self._supervisor is not None:
             self._supervisor.extend("upgrading the journal")
 
-    async def _renew_challenges(self) -> None:
-        while True:
-            await asyncio.sleep(CHALLENGE_CHECK_S)
-            if self._challenges.renew(self._environment.clock.now()):
-                self._publish_online()
-
     def _publish_online(self) -> None:
         self.link.publish(Message(self._topics.online, self._online(True), retain=True))
 
@@ -446,7 +452,7 @@ class Agent:
             history=self.history_check.state if online else None,
             agent_version=__version__,
             at=rfc3339(now.wall_s),
-            challenge=self._challenges.present(now) if online else None,
+            challenge=self._sender_checks.challenge(now) if online else None,
             health=health,
         )
         return body.model_dump_json(exclude_none=True)

@@ -4,11 +4,12 @@ its last event."""
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import structlog
+
+from edge_agent.process.whole_file import write_whole
 
 log = structlog.get_logger()
 
@@ -41,18 +42,8 @@ def write_mark(path: Path | None, mark: Mark) -> None:
     """Writes it as a whole; a mark that cannot be written is logged, and the machine serves without it."""
     if path is None or read_mark(path) == mark:
         return
-    part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(asdict(mark), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(path, json.dumps(asdict(mark)).encode())
     except OSError as error:
         log.error("the commissioning mark cannot be written", path=str(path), error=str(error))

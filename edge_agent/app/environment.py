@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edge_agent.app.housekeeping import RunBlocking
 from edge_agent.app.startup import NOTHING, Confirmed
@@ -29,6 +29,7 @@ from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.process.board_serial import board_serial
 from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.topics import Topics
+from edge_agent.remote.interfaces import ServiceControl
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.writer import ThreadWriter, Writer
@@ -37,6 +38,10 @@ from edge_agent.runtime.writer import ThreadWriter, Writer
 async def run_inline(work: Callable[[], list[str]]) -> list[str]:
     """Runs the work at once, where there are no threads."""
     return work()
+
+
+class RunningService(Reloads, ServiceControl, Protocol):
+    """What an agent needs of the service that runs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,8 @@ class Environment:
     """The serial number of the board; a copied memory card does not carry it along."""
     sysfs: Path = SYSFS
     """Where the kernel shows which adapter is behind a port."""
-    service: Reloads | None = None
-    """Applies a new configuration; None: not possible."""
+    service: RunningService | None = None
+    """Applies a new configuration, and starts the daemon again; None: not possible."""
     supervisor: Supervisor | None = None
     """Gets notice that the service is alive; None: no supervisor."""
     access: Access = field(default_factory=Access)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from edge_agent.app.remote_parts import RemoteParts
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm
@@ -30,14 +31,17 @@ class DaemonLinkListener:
     commands: CommandHandler
     history_check: HistoryCheck
     loop: LockerLoop
+    remote: RemoteParts
 
     def link_is_up(self) -> None:
         """See `LinkListener`."""
         self.publisher.link_is_up()
+        self.remote.link_is_up()
 
     def take_command(self, incoming: IncomingCommand) -> None:
         """See `LinkListener`."""
-        self.commands.handle(incoming)
+        if not self.remote.takes(incoming):
+            self.commands.handle(incoming)
 
     def take_digest(self, payload: bytes) -> None:
         """See `LinkListener`."""

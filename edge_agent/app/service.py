@@ -11,20 +11,22 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
 from edge_agent.app.agent import Agent
 from edge_agent.app.environment import Environment
 from edge_agent.app.reload import objections
+from edge_agent.app.remote_configuration import RESTARTED, RemoteConfiguration
 from edge_agent.app.startup import NOTHING, Confirmed
-from edge_agent.config import Settings, load_settings
+from edge_agent.config import Settings
 from edge_agent.config.changes import Change, changes
 from edge_agent.config.effective import effective
 from edge_agent.config.origin import made_by_init
+from edge_agent.config.remote_settings import RemoteSettings, RemoteState, remote_file
 from edge_agent.errors import Code, ConfigError, EdgeAgentError, FieldViolation, Finding, Refusal
-from edge_agent.journal.configurations import ConfigurationChange
+from edge_agent.journal.configurations import ConfigurationChange, How
 from edge_agent.protocol.api import rfc3339
 
 log = structlog.get_logger()
@@ -34,6 +36,11 @@ DOORS_WAIT_S = 10.0
 DOORS_CHECK_S = 0.05
 PROBATION_S = 15.0
 """A new configuration whose agent ends by itself within this time is replaced by the one before."""
+TRIAL_S = 180.0
+"""Remote settings are taken back if the broker is not reached within this time."""
+TRIAL_STEADY_S = 5.0
+"""For this long the connection must last before remote settings are kept."""
+TRIAL_CHECK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,8 @@ class Service:
     ) -> None:
         """`settings`: the content of the file. `confirmed`: see `Environment.confirmed`."""
         self._confirmed = confirmed
-        self._file = file
+        self.file = file
+        self._remote = RemoteConfiguration(remote_file(settings.path(settings.paths.journal)), file)
         self._first = settings
         self._environment_of = environment
         self._loaded: ConfigurationInUse
@@ -68,6 +76,8 @@ class Service:
         self._agent: Agent
         self._wanted: Settings | None = None
         self._change = _change_at_start(file)
+        self._trial: asyncio.Task[None] | None = None
+        self._restart = asyncio.Event()
         self._switch = asyncio.Event()
         self._applied = asyncio.Event()
         """Set while no new configuration is being applied."""
@@ -78,19 +88,71 @@ class Service:
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set. Raises the error that an agent ends with, and why the first one cannot be
         built."""
-        stopped = asyncio.create_task(stop.wait(), name="stop signal")
+        stopped = asyncio.create_task(self._stopped(stop), name="stop signal")
         try:
-            self._build(self._first)
-            self._loaded = ConfigurationInUse(self._first, 1, self._environment.clock.now().wall_s)
+            self._remote.read()
+            first = self._first if self._remote.state.applied is None else self._remote.load()
+            self._build(first)
+            now_s = self._environment.clock.now().wall_s
+            self._remote.end_trial("REVERTED", RESTARTED, now_s)
+            self._loaded = ConfigurationInUse(first, 1, now_s)
             await self._run_agent(stopped)
-            while self._wanted is not None and not stop.is_set():
+            while self._wanted is not None and not stopped.done():
                 before = self._loaded
                 self._build_next(self._wanted)
                 self._wanted = None
                 self._applied.set()
+                if self._remote.state.trial is not None and self._trial is None:
+                    trial = self._watch_trial(before, self._loaded.number)
+                    self._trial = asyncio.create_task(trial, name="trial of remote settings")
                 await self._try_agent(stopped, before)
         finally:
             stopped.cancel()
+            if self._trial is not None:
+                self._trial.cancel()
+
+    async def _stopped(self, stop: asyncio.Event) -> bool:
+        """Returns when the process is to end: for good, or to be started again."""
+        waits = [asyncio.create_task(one.wait()) for one in (stop, self._restart)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return True
+
+    async def _watch_trial(self, before: ConfigurationInUse, number: int) -> None:
+        """Keeps the settings on trial when the broker is reached under them; otherwise takes them back."""
+        outcome, detail = await self._tried(before.number, number)
+        self._remote.end_trial(outcome, detail, self._environment.clock.now().wall_s)
+        self._trial = None
+        if outcome != "APPLIED" and before.number != number == self._loaded.number:
+            self._wanted = before.settings
+            self._change = ConfigurationChange("revert", changes=(detail,))
+            self._applied.clear()
+            self._switch.set()
+        else:
+            await self._agent.configuration_changed()
+
+    async def _tried(self, before: int, number: int) -> tuple[Literal["APPLIED", "REVERTED"], str]:
+        """How a trial ends, and why it failed."""
+        if number == before:
+            return "REVERTED", self._loaded.failed or "the configuration could not be applied"
+        clock = asyncio.get_running_loop()
+        ends_s, up_since_s = clock.time() + TRIAL_S, None
+        while True:
+            await asyncio.sleep(TRIAL_CHECK_S)
+            now_s = clock.time()
+            if self._loaded.number != number:
+                return "REVERTED", self._loaded.failed or "another configuration came into use"
+            if not self._agent.link.up:
+                up_since_s = None
+                if now_s >= ends_s:
+                    return "REVERTED", f"the broker was not reached within {TRIAL_S:.0f} s"
+                continue
+            up_since_s = now_s if up_since_s is None else up_since_s
+            if now_s - up_since_s >= TRIAL_STEADY_S:
+                return "APPLIED", ""
 
     def _build(self, settings: Settings) -> None:
         environment = self._environment_of(settings)
@@ -159,7 +221,7 @@ class Service:
         """The configuration in use, for `/v1/status`."""
         loaded = self._loaded
         return {
-            "file": str(self._file),
+            "file": str(self.file),
             "number": loaded.number,
             "loaded_at": rfc3339(loaded.at_s),
             "failed": loaded.failed,
@@ -168,6 +230,43 @@ class Service:
     def effective(self) -> list[dict[str, Any]]:
         """Every key of the configuration in use, see `edge_agent.config.effective`."""
         return effective(self._loaded.settings)
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration in use."""
+        return self._loaded.settings
+
+    def remote_state(self) -> RemoteState:
+        """See `ServiceControl.remote_state`."""
+        return self._remote.state
+
+    async def apply_remote(self, wanted: RemoteSettings, actor: str) -> bool:
+        """See `ServiceControl.apply_remote`. The trial ends with `TrialEnd` in `remote_state`."""
+        async with self._reloading:
+            await self._applied.wait()
+            complete, new = await asyncio.to_thread(self._remote.proposed, wanted)
+            found = changes(self._loaded.settings, new)
+            if not found:
+                self._remote.apply(complete, self._environment.clock.now().wall_s)
+                await self._agent.configuration_changed()
+                return True
+            await self._until_quiet()
+            if against := objections(self._loaded.settings, new, self._agent.loop.state):
+                raise _refusal(Code.NOT_ALLOWED, against)
+            self._remote.begin_trial(complete)
+            self._switch_to(new, found, "remote", actor)
+            return False
+
+    async def restart(self) -> None:
+        """See `ServiceControl.restart`."""
+        if self._environment.supervisor is None:
+            raise Refusal(Code.NOT_BUILT, "no supervisor starts this daemon again")
+        await self._until_quiet()
+        self._restart.set()
+
+    def request_update(self, version: str, request_id: str) -> None:
+        """See `ServiceControl.request_update`."""
+        raise Refusal(Code.NOT_BUILT, "this machine has no updater")
 
     async def reload(self, actor: str) -> list[Change]:
         """Reads the file and starts to apply its changes. Returns the changes; an empty list if there are
@@ -178,10 +277,13 @@ class Service:
         """
         async with self._reloading:
             await self._applied.wait()  # else it compares with a configuration that is being replaced
+            if (trial := self._remote.state.trial) is not None:
+                why = f"remote settings (version {trial.version}) are on trial; try again in some minutes"
+                raise Refusal(Code.NOT_ALLOWED, why)
             try:
-                new = await asyncio.to_thread(load_settings, self._file)
+                new = await asyncio.to_thread(self._remote.load)
             except ConfigError as error:
-                named = [replace(one, path=one.path or str(self._file)) for one in error.findings]
+                named = [replace(one, path=one.path or str(self.file)) for one in error.findings]
                 raise _refusal(Code.INVALID_ARGUMENT, named) from None
             before = self._loaded.settings
             found = changes(before, new)
@@ -191,16 +293,18 @@ class Service:
             against = objections(before, new, self._agent.loop.state)
             if against:
                 raise _refusal(Code.NOT_ALLOWED, against)
-            for change in found:
-                log.info("configuration", change=str(change), by=actor)
-            self._loaded = replace(self._loaded, failed=None)
-            self._wanted = new
-            self._change = ConfigurationChange(
-                "reload", actor, changes=tuple(str(change) for change in found)
-            )
-            self._applied.clear()
-            self._switch.set()
+            self._switch_to(new, found, "reload", actor)
             return found
+
+    def _switch_to(self, new: Settings, found: list[Change], how: How, actor: str) -> None:
+        """Has the agent replaced by one with a new configuration."""
+        for change in found:
+            log.info("configuration", change=str(change), by=actor)
+        self._loaded = replace(self._loaded, failed=None)
+        self._wanted = new
+        self._change = ConfigurationChange(how, actor, changes=tuple(str(change) for change in found))
+        self._applied.clear()
+        self._switch.set()
 
     async def _until_quiet(self) -> None:
         try:

@@ -43,6 +43,7 @@ from edge_agent.cli.reload import reload
 from edge_agent.cli.reservations import reservations
 from edge_agent.cli.restore import clear, restore
 from edge_agent.cli.schema import schema_app
+from edge_agent.cli.service_commands import service_commands
 from edge_agent.cli.text.event_rows import event_row
 from edge_agent.cli.text.help_texts import LocalGroup
 from edge_agent.cli.text.language import _
@@ -230,6 +231,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "alarms": alarms,
         "events": events,
         "logs": logs,
+        "service-commands": service_commands,
         "watch": watch,
         "explain": explain,
     },

@@ -11,7 +11,6 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from edge_agent.cli.bundle import blackout
 from edge_agent.cli.daemon import (
     DEFAULT_CONFIG,
     DEFAULT_SOCKET,
@@ -31,10 +30,11 @@ from edge_agent.config.effective import effective
 from edge_agent.config.modes import mode_findings
 from edge_agent.config.storage import storage_findings
 from edge_agent.errors import ConfigError, Finding
+from edge_agent.service import blackout
 
 HIDDEN = "***"
 NEAREST = 3
-ORIGINS = {"file": marked("file"), "default": marked("default")}
+ORIGINS = {"file": marked("file"), "default": marked("default"), "remote": marked("remote")}
 
 config_app = typer.Typer(no_args_is_help=True, help="Show the configuration.")
 
@@ -102,7 +102,8 @@ def show(
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
 ) -> None:
-    """Show the configuration in effect: each key, its value, and whether it is from the file or a default.
+    """Show the configuration in effect: each key, its value, and whether the file gives it, it is a default,
+    or it was set remotely.
 
     Without the daemon it is read from --config, else from /etc/edge-agent/locker.toml. Secrets are shown as
     `***`; keys without a value are left out.

@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from edge_agent.config.paths import flat
+from edge_agent.config.remote_settings import RemoteSettings, merge
 from edge_agent.config.sections import Settings
 from edge_agent.config.wiring import wiring_findings
 from edge_agent.drivers.profiles import load_profile
@@ -24,17 +26,14 @@ SHIPPED_PROFILES = (
 of the same name in the configuration's own folder takes precedence."""
 
 
-def load_settings(path: Path) -> Settings:
-    """Reads, validates and cross-checks a configuration with its profiles.
+def load_settings(path: Path, remote: RemoteSettings | None = None) -> Settings:
+    """Reads, validates and cross-checks a configuration with its profiles; `remote`: remote settings.
 
     Raises `ConfigError` with every finding and its key path.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([Finding("", error.strerror or str(error))]) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError([Finding("", f"not TOML: {error}")]) from None
+    file = read_document(path)
+    merged = merge(file, remote)
+    document = merged.document
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
@@ -42,13 +41,23 @@ def load_settings(path: Path) -> Settings:
     folder = path.parent.resolve()
     # Raised separately: an environment without credentials is no fault of the file.
     settings = settings.at(folder, os.environ)
-    settings._given = frozenset(flat(document))
+    settings._given, settings._remote = frozenset(flat(file)), merged
     findings = _load_profiles(settings)
     if not findings:
         findings = wiring_findings(settings)
     if findings:
         raise ConfigError(findings)
     return settings
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The content of a configuration file. Raises `ConfigError` if it cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([Finding("", error.strerror or str(error))]) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError([Finding("", f"not TOML: {error}")]) from None
 
 
 def shipped_profiles() -> list[Path]:

@@ -14,10 +14,12 @@ from edge_agent.config.readers import Baud as Baud
 from edge_agent.config.readers import CardReaderSection
 from edge_agent.config.readers import KeypadSection as KeypadSection
 from edge_agent.config.readers import ScannerSection as ScannerSection
+from edge_agent.config.remote_settings import Drift, Merged
 from edge_agent.config.screen import ScreenSection
+from edge_agent.config.service import PublicKey, ServiceSection
 from edge_agent.drivers.profiles import Profile, Protocol
 from edge_agent.model import CellSpec
-from edge_agent.protocol.broker import BrokerSection, key_bytes
+from edge_agent.protocol.broker import BrokerSection
 from edge_agent.statemachine.state import Need, Regime, Regimes
 
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -80,15 +82,6 @@ class AccessSection(Section):
     group: UserName | None = None
     kiosk_users: Annotated[list[UserName], Field(max_length=64)] = []
     technicians_file: Annotated[str, Field(strict=True, min_length=1)] | None = None
-
-
-def _public_key(text: str) -> str:
-    key_bytes(text)
-    return text
-
-
-PublicKey = Annotated[str, Field(strict=True), AfterValidator(_public_key)]
-"""An Ed25519 public key: 32 bytes in base64."""
 
 
 class MqttSection(BrokerSection):
@@ -383,6 +376,7 @@ class Settings(Section):
     metrics: MetricsSection | None = None
     screen: ScreenSection | None = None
     signal: SignalSection = SignalSection()
+    service: ServiceSection = ServiceSection()
     credentials: Annotated[dict[Name, CredentialSection], Field(max_length=1000)] = {}
     buses: Annotated[dict[Name, BusSection], Field(min_length=1)]
     devices: Annotated[dict[Name, DeviceSection], Field(min_length=1)]
@@ -391,6 +385,7 @@ class Settings(Section):
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
     _folder: Path = PrivateAttr(default=Path())
     _given: frozenset[str] = PrivateAttr(default=frozenset())
+    _remote: Merged = PrivateAttr(default_factory=lambda: Merged({}))
 
     def at(self, folder: Path, environment: Mapping[str, str]) -> Settings:
         """The same settings, read from a file in `folder`: relative paths begin there."""
@@ -402,6 +397,16 @@ class Settings(Section):
     def keys_in_file(self) -> frozenset[str]:
         """The key paths that the file gives; every other key has its default."""
         return self._given
+
+    @property
+    def remote_keys(self) -> frozenset[str]:
+        """The key paths whose values were set remotely."""
+        return self._remote.keys
+
+    @property
+    def drift(self) -> tuple[Drift, ...]:
+        """The keys that were set remotely and changed in the file since."""
+        return self._remote.drift
 
     def profile_of(self, device: str) -> Profile:
         """The profile of a configured device."""

@@ -148,6 +148,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/reservations", partial(_reservations, report)),
             Route("/v1/reservations/{rid:path}/temperatures", temperatures),
             Route("/v1/events", events),
+            Route("/v1/service-commands", partial(_service_commands, report)),
             *([] if port.signals is None else signal_routes(port.signals, local, port.access)),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
             metrics_route(Numbers(report, port.buses, port.access.connections)),
@@ -189,6 +190,10 @@ async def _reservations(report: Report, request: Request) -> Response:
         return JSONResponse(report.reservations())
     limit = _limit(request.query_params.get("limit", "100"))
     return JSONResponse(await report.all_reservations(limit))
+
+
+async def _service_commands(report: Report, request: Request) -> Response:
+    return JSONResponse(report.service_commands(_limit(request.query_params.get("limit", "50"))))
 
 
 async def _act(local: LocalRequests, name: str, label: str, actor: str, request: Request) -> Answer:

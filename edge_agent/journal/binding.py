@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_agent.errors import StorageFault
 from edge_agent.journal.records import ENTITIES, RESERVATION, dump
+from edge_agent.journal.rows import insert
 from edge_agent.journal.store import JournalStore, Loaded, Statement
 from edge_agent.model import CELL_ALARMS
 from edge_agent.statemachine.state import HistoryMark, StandingAlarm, cell_of
@@ -59,18 +60,18 @@ def keep_bound(
     """
     statements: list[Statement] = [
         ("DELETE FROM owner", [()]),
-        ("INSERT INTO owner VALUES (?)", [] if bound.machine_id is None else [(bound.machine_id,)]),
+        (insert("owner"), [] if bound.machine_id is None else [(bound.machine_id,)]),
         ("DELETE FROM label", [()]),
-        ("INSERT INTO label VALUES (?, ?)", list(bound.labels.items())),
+        (insert("label"), list(bound.labels.items())),
         ("DELETE FROM wires", [()]),
-        ("INSERT INTO wires VALUES (?, ?)", list(bound.wires.items())),
+        (insert("wires"), list(bound.wires.items())),
         ("DELETE FROM port", [()]),
-        ("INSERT INTO port VALUES (?, ?)", list(bound.ports.items())),
+        (insert("port"), list(bound.ports.items())),
     ]
     if relabelled is not None:
         statements += _rewritten(relabelled)
     doubts = [("history", key, dump(ENTITIES["history"], value)) for key, value in history.items()]
-    statements.append(("INSERT OR REPLACE INTO entity VALUES (?, ?, ?)", list(doubts)))
+    statements.append((insert("entity", replace=True), list(doubts)))
     try:
         store.write_all(statements)
     except StorageFault:
@@ -81,7 +82,7 @@ def keep_bound(
 
 def keep_port(store: JournalStore, bus: str, identity: str) -> None:
     """Stores the identity of one bus's port. Raises `StorageFault`."""
-    store.write_all([("INSERT OR REPLACE INTO port VALUES (?, ?)", [(bus, identity)])])
+    store.write_all([(insert("port", replace=True), [(bus, identity)])])
 
 
 def _rewritten(loaded: Loaded) -> list[Statement]:
@@ -94,7 +95,7 @@ def _rewritten(loaded: Loaded) -> list[Statement]:
     bodies = [(dump(RESERVATION, reservation), reservation.reservation_id) for reservation in held]
     return [
         ("DELETE FROM entity", [()]),
-        ("INSERT INTO entity VALUES (?, ?, ?)", rows),
+        (insert("entity"), rows),
         ("UPDATE reservation SET body = ? WHERE reservation_id = ?", bodies),
     ]
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from edge_agent.journal.store import JournalStore
 
-How = Literal["init", "start", "reload", "revert"]
-"""By a start with a file that `edge-agent init` wrote, by any other start, by a reload, or because a reload
-failed."""
+How = Literal["init", "start", "reload", "remote", "revert"]
+"""By a start with a file that `edge-agent init` wrote, by any other start, by a reload, by remote
+settings, or because one of the last two failed."""
 MOST_CHANGES, LONGEST = 20, 200
 """At most this many changes of a reload are kept, each with at most this many characters."""
 COLUMNS = ("n", "wall_s", "after_sequence", "how", "actor", "changes")

@@ -7,10 +7,10 @@ from typing import Any
 
 from edge_agent.journal.database import Connection, as_storage_fault
 from edge_agent.journal.records import RESERVATION, load
-from edge_agent.journal.rows import LEDGER, TEMPERATURE, event_line, ledger_line
+from edge_agent.journal.rows import COLUMNS, LEDGER, TEMPERATURE, event_line, ledger_line
 from edge_agent.model import Reservation, ReservationStatus
 
-INBOX_COLUMNS = "request_id, received_s, response_topic, correlation, reply, body_digest, synced"
+INBOX_COLUMNS = COLUMNS["inbox"]
 """Columns of `InboxRow`, in its order."""
 
 

@@ -15,6 +15,29 @@ def event_line(sequence: int, body: str, sent: int) -> dict[str, Any]:
     return {"kind": "event", "sequence": sequence, "sent": bool(sent), "body": json.loads(body)}
 
 
+COLUMNS = {
+    "entity": "kind, key, body",
+    "reservation": "reservation_id, live, status, body",
+    "unlock": "unlock_id, attempt, cell, reservation_id, purpose, source, request_id, boottime_ns, wall_s,"
+    " outcome, reason, pulsed, after_sequence, actor",
+    "temperature": "reservation_id, wall_s, synced, temperature_c, setpoint_c, limit_c, need, door, output",
+    "inbox": "request_id, received_s, response_topic, correlation, reply, body_digest, synced",
+    "outbox": "sequence, body",
+    "owner": "machine_id",
+    "label": "cell_id, label",
+    "wires": "cell, place",
+    "port": "bus, identity",
+}
+"""The columns that this version writes, in the order of its rows; a later schema may have more."""
+
+
+def insert(table: str, *, replace: bool = False) -> str:
+    """The statement that adds a row to a table; `replace`: instead of one with the same key."""
+    columns = COLUMNS[table]
+    holes = ", ".join("?" * (columns.count(",") + 1))
+    return f"INSERT {'OR REPLACE ' if replace else ''}INTO {table} ({columns}) VALUES ({holes})"
+
+
 LEDGER = (
     "n",
     "unlock_id",

@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from edge_agent.errors import StorageFault
 from edge_agent.journal.database import OperationalError, as_storage_fault, connect
 from edge_agent.journal.reader import INBOX_COLUMNS, InboxRow, JournalReader
 from edge_agent.journal.records import ENTITIES, ENTITY_KINDS, RESERVATION, dump, load
 from edge_agent.journal.rows import (
+    insert,
     reservation_row,
     temperature_row,
     unlock_row,
@@ -24,6 +28,8 @@ from edge_agent.model import Reservation, UnlockAttempt
 from edge_agent.statemachine.locker import outlives_process
 from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.state import LockerState
+
+log = structlog.get_logger()
 
 Statement = tuple[str, list[tuple[Any, ...]]]
 """SQL, and the rows that it is executed with."""
@@ -68,6 +74,8 @@ class Batch:
     sent_through: int | None = None
     """The broker has every event up to this sequence."""
     temperatures: list[TemperatureRecord] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    """Changes of tables that the core knows nothing of."""
     new_journal: tuple[str, int] | None = None
     """The new id of the journal, and the last event of the old id: later ones are published again."""
     now_s: float | None = None
@@ -85,6 +93,7 @@ class Batch:
             or self.replies
             or self.sent_through is not None
             or self.temperatures
+            or self.statements
             or self.new_journal is not None
         )
 
@@ -135,14 +144,10 @@ class JournalStore(JournalReader):
     def _migrate(self) -> None:
         """Upgrades an older file: `schema/NNNN.sql`, each in one transaction."""
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        scripts = sorted(
-            (int(entry.name[:4]), entry)
-            for entry in resources.files("edge_agent.journal").joinpath("schema").iterdir()
-            if entry.name.endswith(".sql")
-        )
+        scripts = _scripts()
         newest = scripts[-1][0]
         if version > newest:
-            raise StorageFault(f"journal: written by a newer version (schema {version}, known: {newest})")
+            self._require_compatible(version, newest)
         for number, script in scripts:
             if number > version:
                 text = script.read_text(encoding="utf-8")
@@ -160,6 +165,13 @@ class JournalStore(JournalReader):
                     self._writer.executescript(whole)
                 finally:
                     self._writer.set_progress_handler(None, 0)
+
+    def _require_compatible(self, version: int, newest: int) -> None:
+        """Raises `StorageFault` if a newer journal cannot be used by this version of the program."""
+        (oldest,) = self._writer.execute("SELECT oldest_schema FROM compatible").fetchone()
+        if oldest > newest:
+            raise StorageFault(f"journal: written by a newer version (schema {version}, known: {newest})")
+        log.warning("the journal was upgraded by a newer version", schema=version, known=newest)
 
     def _upgrades(self) -> int:
         """SQLite calls this from within a statement; 0 lets it continue."""
@@ -280,7 +292,7 @@ class JournalStore(JournalReader):
                     gone.append((kind, key))
                 else:
                     put.append((kind, key, dump(ENTITIES[kind], value)))
-        self._writer.executemany("INSERT OR REPLACE INTO entity VALUES (?, ?, ?)", put)
+        self._writer.executemany(insert("entity", replace=True), put)
         self._writer.executemany("DELETE FROM entity WHERE kind = ? AND key = ?", gone)
         self._write_reservations(batch)
 
@@ -308,17 +320,17 @@ class JournalStore(JournalReader):
         self._writer.executemany(
             f"UPDATE reservation SET live = {OVER} WHERE reservation_id = ?", given_again
         )
-        self._writer.executemany("INSERT OR REPLACE INTO reservation VALUES (?, ?, ?, ?)", rows)
+        self._writer.executemany(insert("reservation", replace=True), rows)
 
     def _write_records(self, batch: Batch) -> None:
         execute = self._writer.executemany
         execute(
-            "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            insert("unlock"),
             [unlock_row(after, record) for after, record in batch.ledger_lines],
         )
-        execute("INSERT INTO outbox (sequence, body) VALUES (?, ?)", batch.events)
+        execute(insert("outbox"), batch.events)
         execute(
-            "INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?, ?, ?)",
+            insert("inbox", replace=True),
             [astuple(request) for request in batch.requests],
         )
         execute(
@@ -335,6 +347,8 @@ class JournalStore(JournalReader):
             self._writer.execute("DELETE FROM inbox WHERE received_s < ?", (batch.now_s - INBOX_KEPT_S,))
         if batch.temperatures:
             self._write_temperatures(batch)
+        for statement, rows in batch.statements:
+            execute(statement, rows)
 
     def _write_sent_through(self, through: int) -> None:
         """Stores the last event that the broker has; deletes some of the oldest events if there are too
@@ -349,7 +363,7 @@ class JournalStore(JournalReader):
     def _write_temperatures(self, batch: Batch) -> None:
         """Adds readings to the log; deletes old or surplus ones from its beginning."""
         rows = [temperature_row(record) for record in batch.temperatures]
-        self._writer.executemany("INSERT INTO temperature VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._writer.executemany(insert("temperature"), rows)
         too_many = "DELETE FROM temperature WHERE n <= (SELECT max(n) FROM temperature) - ?"
         self._writer.execute(too_many, (TEMPERATURES_KEPT,))
         if batch.now_s is not None:
@@ -362,3 +376,12 @@ class JournalStore(JournalReader):
         with self._transaction():
             for statement, rows in statements:
                 self._writer.executemany(statement, rows)
+
+
+def _scripts() -> list[tuple[int, Traversable]]:
+    """The schema scripts with their numbers, oldest first."""
+    return sorted(
+        (int(entry.name[:4]), entry)
+        for entry in resources.files("edge_agent.journal").joinpath("schema").iterdir()
+        if entry.name.endswith(".sql")
+    )

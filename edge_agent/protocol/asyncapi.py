@@ -12,6 +12,12 @@ from edge_agent.protocol.api import Machine
 from edge_agent.protocol.commands import COMMANDS, DOOR_OPENING, QUERIES
 from edge_agent.protocol.events import Event, Online
 from edge_agent.protocol.replies import RESULTS, RpcStatus
+from edge_agent.protocol.service_commands import (
+    SERVICE_COMMANDS,
+    ReportedConfiguration,
+    ServiceAccepted,
+    ServiceReport,
+)
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.protocol.sync import Digest
 from edge_agent.protocol.telemetry import TelemetryBody
@@ -24,9 +30,15 @@ TOLD: dict[str, tuple[str, type[BaseModel], int, bool, str]] = {
     "online": ("state/online", Online, 1, True, "Birth, will and good-bye."),
     "machine": ("state/machine", Machine, 1, True, "The machine and its cells, at each change."),
     "digest": ("state/digest", Digest, 1, True, "What the machine holds, after every connection."),
+    "config": ("state/config", ReportedConfiguration, 1, True, "The configuration in use, at each change."),
+    "service": ("service", ServiceReport, 1, False, "The outcomes of service commands; at least once each."),
     "telemetry": ("telemetry", TelemetryBody, 0, False, "Figures from the field; nothing depends on them."),
 }
 """What a machine publishes: topic below its root, body, QoS, whether it is retained, and a description."""
+ALL_COMMANDS: dict[str, type[BaseModel]] = dict(COMMANDS)
+ALL_RESULTS: dict[str, type[BaseModel]] = dict(RESULTS)
+for _name, _model in SERVICE_COMMANDS.items():
+    ALL_COMMANDS[_name], ALL_RESULTS[_name] = _model, ServiceAccepted
 
 
 def document(version: str) -> Json:
@@ -34,7 +46,7 @@ def document(version: str) -> Json:
     channels: Json = {}
     operations: Json = {}
     messages: Json = {}
-    for name, model in COMMANDS.items():
+    for name, model in ALL_COMMANDS.items():
         channels[name], operations[name] = _command(name)
         messages[f"{name}-command"] = _command_message(name, model)
         messages[f"{name}-result"] = _reply_message(name)
@@ -65,7 +77,7 @@ def document(version: str) -> Json:
 
 
 def _command(name: str) -> tuple[Json, Json]:
-    words = (COMMANDS[name].__doc__ or "").strip()
+    words = (ALL_COMMANDS[name].__doc__ or "").strip()
     channel = _channel(f"cmd/{name}", f"{name}-command", words)
     operation = {
         "action": "receive",
@@ -97,11 +109,15 @@ def _command_message(name: str, model: type[BaseModel]) -> Json:
         SIGNATURE_KEY: {"type": "string", "description": "User property: name of the key."},
     }
     required = ["messageExpiryInterval"] if name in DOOR_OPENING else []
+    if name in SERVICE_COMMANDS:
+        required = [SIGNATURE, SIGNATURE_KEY]
     words = (model.__doc__ or "").strip()
     if name in DOOR_OPENING:
         words += " Lives 30 s at most; needs a Message Expiry Interval while the machine's clock is not set."
     if name in QUERIES:
         words += " Changes nothing."
+    if name in SERVICE_COMMANDS:
+        words += " Always signed, by a key that has the right; the outcome follows on the topic `service`."
     message = _message(f"{name}-command", model.__name__, words)
     message["headers"] = {"type": "object", "properties": headers}
     if required:
@@ -111,7 +127,7 @@ def _command_message(name: str, model: type[BaseModel]) -> Json:
 
 
 def _reply_message(name: str) -> Json:
-    model = RESULTS[name]
+    model = ALL_RESULTS[name]
     return {
         "name": f"{name}-result",
         "title": model.__name__,
@@ -126,7 +142,7 @@ def _reply_message(name: str) -> Json:
 
 
 def _reply_channel() -> Json:
-    names = [*(f"{name}-result" for name in COMMANDS), "error"]
+    names = [*(f"{name}-result" for name in ALL_COMMANDS), "error"]
     return {
         "address": None,
         "title": "reply",
@@ -155,9 +171,9 @@ def _message(name: str, schema: str, words: str) -> Json:
 
 
 def _schemas() -> Json:
-    wanted: list[tuple[type[BaseModel], str]] = [(model, "validation") for model in COMMANDS.values()]
+    wanted: list[tuple[type[BaseModel], str]] = [(model, "validation") for model in ALL_COMMANDS.values()]
     published: list[type[BaseModel]] = [
-        *dict.fromkeys(RESULTS.values()),
+        *dict.fromkeys(ALL_RESULTS.values()),
         *(model for _, model, *_ in TOLD.values()),
         RpcStatus,
     ]

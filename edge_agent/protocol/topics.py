@@ -45,6 +45,16 @@ class Topics:
         return f"{self.root}/state/digest"
 
     @property
+    def service(self) -> str:
+        """The outcomes of service commands, QoS 1."""
+        return f"{self.root}/service"
+
+    @property
+    def configuration(self) -> str:
+        """The configuration in use, retained."""
+        return f"{self.root}/state/config"
+
+    @property
     def telemetry(self) -> str:
         """Figures from the field, QoS 0."""
         return f"{self.root}/telemetry"

@@ -27,6 +27,7 @@ from edge_agent.protocol.commands import (
     remaining_ns,
 )
 from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.admission import require_our_reply_topic, require_properties
 from edge_agent.runtime.clock import Clock, ComparedClock
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.incoming import IncomingCommand, SenderCheck
@@ -46,10 +47,6 @@ REFUSED_KEPT_NS = round(UNDATED_LIFETIME_S * 1e9)
 """How long a refusal with such a code is kept in memory, for a broker that delivers the same bytes again."""
 MOST_REFUSED = 4096
 """At most this many of these refusals are kept; the oldest are dropped first."""
-WITHOUT_PROPERTIES = (
-    "the command carries no MQTT 5 property: something on its way, such as a bridge, uses MQTT 3.1.1"
-)
-"""Why a command without properties is rejected."""
 MOST_WAITING_COMMANDS = 512
 """At most this many commands wait for their outcome; any further one is answered `OFFLINE` and never acts."""
 
@@ -123,12 +120,12 @@ class CommandHandler:
             return
         address = (incoming.response_topic, incoming.correlation)
         try:
-            if incoming.without_properties:
-                raise Unreadable(Code.INVALID_ARGUMENT, WITHOUT_PROPERTIES)
-            if incoming.response_topic is not None and not self._is_ours(incoming.response_topic):
-                address = (None, None)  # a reply on such a topic could pass for another machine's
-                why = "the Response Topic of the command is not one of this machine"
-                raise Forged(Code.PERMISSION_DENIED, why)
+            require_properties(incoming)
+            try:
+                require_our_reply_topic(incoming, self._replies)
+            except Forged:
+                address = (None, None)
+                raise
             self._answer_or_submit(incoming, address)
         except Refusal as refusal:
             if isinstance(refusal, Unreadable | Forged):
@@ -141,11 +138,6 @@ class CommandHandler:
             log.error("journal cannot be read", error=str(fault))
             self._refuse(address, journal_fault())
             incoming.acknowledge()
-
-    def _is_ours(self, response_topic: str) -> bool:
-        """Whether a Response Topic is a topic below this machine's `reply/`, without wildcards."""
-        suffix = response_topic.removeprefix(self._replies)
-        return suffix not in ("", response_topic) and not set(suffix) & set("+#\0")
 
     def _awaited(self, address: ReplyAddress) -> bool:
         return any(address in addresses for addresses in self._waiting.values())

@@ -12,6 +12,7 @@ from edge_agent.drivers.bus import BusOwner
 from edge_agent.errors import Code, Refusal
 from edge_agent.field.poller import FieldValues
 from edge_agent.journal.configurations import configurations, newest_configuration
+from edge_agent.journal.service_commands import service_commands
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
@@ -259,6 +260,24 @@ class Report:
         for row in live:
             over.pop(row["reservation_id"], None)
         return [*reversed(over.values()), *live]
+
+    def service_commands(self, limit: int) -> list[dict[str, Any]]:
+        """The newest service commands, oldest first: `request_id`, `command`, `by`, `key`, `arguments`,
+        `received_at`, `state`, `ended_at`, `error`. Raises `StorageFault`."""
+        return [
+            {
+                "request_id": row.request_id,
+                "command": row.command,
+                "by": row.actor,
+                "key": row.key,
+                "arguments": row.arguments,
+                "received_at": rfc3339(row.received_s),
+                "state": row.state,
+                "ended_at": None if row.ended_s is None else rfc3339(row.ended_s),
+                "error": row.error,
+            }
+            for row in service_commands(self._store, limit)
+        ]
 
     def temperatures(self, reservation_id: str) -> dict[str, Any]:
         """The temperatures of a reservation that needs cold or warmth, also of one that is over.

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from edge_agent.cli.bundle import blackout
 from edge_agent.cli.commands import app
+from edge_agent.service import blackout
 from tests.support.machines import CONFIG
 
 ROWS = [

@@ -332,7 +332,7 @@ async def test_a_reply_is_published_nowhere_but_below_our_own_root(
 async def test_the_challenge_is_renewed_and_ends_with_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.app.agent.CHALLENGE_CHECK_S", 0.05)
+    monkeypatch.setattr("edge_agent.app.sender_checks.CHALLENGE_CHECK_S", 0.05)
     monkeypatch.setattr("edge_agent.cloud.challenges.CHALLENGE_NS", round(0.2e9))
     async with signed_site(tmp_path, monkeypatch) as at:
         first = at.sender.online()["challenge"]

@@ -173,6 +173,8 @@ def test_a_file_that_is_not_a_journal_or_is_newer_is_refused(tmp_path: Path) -> 
         pass
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
+        connection.execute("UPDATE compatible SET oldest_schema = 99")
+        connection.commit()
     with pytest.raises(StorageFault, match="newer"):
         JournalStore(path)
 
@@ -198,7 +200,7 @@ def test_a_journal_of_the_first_schema_goes_on_where_it_was(tmp_path: Path) -> N
     with opened(tmp_path) as store:
         loaded = store.load(0.0)
         state = restore(loaded, layout, now)
-        assert store._writer.execute("PRAGMA user_version").fetchone() == (7,)
+        assert store._writer.execute("PRAGMA user_version").fetchone() == (8,)
         statuses = {rid: r.status.name for rid, r in state.reservations.items()}
         assert statuses == {
             "res_0": "PENDING",
@@ -227,7 +229,7 @@ def test_a_journal_of_the_second_schema_goes_on_where_it_was(tmp_path: Path) -> 
     now = Instant("boot-1", 600 * 10**9, 1_750_000_600.0, True)
     with opened(tmp_path) as store:
         loaded = store.load(0.0)
-        assert store._writer.execute("PRAGMA user_version").fetchone() == (7,)
+        assert store._writer.execute("PRAGMA user_version").fetchone() == (8,)
         state = restore(loaded, layout, now)
         assert {rid: r.status.name for rid, r in state.reservations.items()} == {
             "res_1": "DROPPED_OFF",

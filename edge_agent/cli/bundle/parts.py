@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 
 from edge_agent import __version__
-from edge_agent.cli.bundle import blackout
 from edge_agent.cli.daemon import refusal_in
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
+from edge_agent.service import blackout
 
 UNIT = "edge-agent.service"
 LOG_LINES = 5000

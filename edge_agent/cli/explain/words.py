@@ -104,9 +104,14 @@ LOCAL_EVENTS: dict[str, WordText] = {
     "CONFIGURATION_RELOAD": WordText(
         "`edge-agent reload` or SIGHUP put a changed configuration to use; the row has the changes", "nothing"
     ),
+    "CONFIGURATION_REMOTE": WordText(
+        "an operator has set keys remotely, and they are on trial; the row has the changes, and who did it",
+        "nothing; `edge-agent service-commands` shows what came of it",
+    ),
     "CONFIGURATION_REVERT": WordText(
         "the changed configuration failed, and the one before is in use again; the row gives the reason",
-        "correct the file, `edge-agent check --config FILE`, `edge-agent reload`",
+        "correct the file, `edge-agent check --config FILE`, `edge-agent reload`; remote settings are for "
+        "the operator to correct",
     ),
 }
 """What `edge-agent events` shows beside the events and the ledger; it stays on the machine."""

@@ -1,0 +1,2 @@
+"""Service commands: technicians' work that is requested over MQTT
+(docs/decisions/0049-service-commands.md)."""
