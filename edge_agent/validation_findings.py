@@ -37,6 +37,15 @@ KINDS = {
     "model_attributes_type": "a table",
 }
 """What a value has to be, by pydantic's type of error."""
+TIME = "a time with its zone, such as 2026-11-30T10:00:00Z"
+JSON_KINDS = {
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a JSON object"),
+    **dict.fromkeys(("datetime_type", "datetime_parsing", "datetime_from_date_parsing"), TIME),
+    **dict.fromkeys(("datetime_object_invalid", "timezone_aware"), TIME),
+    "json_invalid": "JSON",
+    "json_type": "JSON",
+}
+"""Where the words for JSON differ from those for files, or files have no such value."""
 LIMITS = {
     "greater_than_equal": ("at least {0}", "ge"),
     "greater_than": ("more than {0}", "gt"),
@@ -45,6 +54,8 @@ LIMITS = {
     "multiple_of": ("a multiple of {0}", "multiple_of"),
 }
 ONE_OF = "one of "
+MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
+"""A member of an enumeration as Python shows it, with its value."""
 EMPTY = "must not be empty"
 LENGTHS = {
     "string_too_short": ("must have at least {0} characters", "min_length"),
@@ -58,6 +69,8 @@ PATTERNS = {
     r"^[A-Za-z0-9_-]+$": "letters, digits, - and _",
     r"^[A-Za-z0-9_-]{1,64}$": "1 to 64 letters, digits, - and _",
     r"^[A-Za-z0-9_.@$-]+$": "letters, digits and any of _ . @ $ -",
+    r"^[A-Za-z0-9_]+$": "letters, digits and _",
+    r"^[0-9]{4,9}$": "4 to 9 digits",
     r"^[^\s/.][^\s/]*$": "a name or an address",
     r"^/[!-~]*$": "a path that begins with /",
     r"^[^\x00]+$": "a file name",
@@ -84,6 +97,13 @@ def findings_of(error: ValidationError, document: object) -> list[Finding]:
         for path, problems in found.items()
         if not (problems[0].one_of_several and _has_deeper(path, found))
     ]
+
+
+def sentence_of(item: Mapping[str, Any]) -> str:
+    """What a value of a JSON document must be, by one of pydantic's findings; without the value."""
+    kind, context = item["type"], item.get("ctx", {})
+    wanted = JSON_KINDS.get(kind) or _wanted(kind, context)
+    return _must_be(wanted, "") if wanted else _sentence(item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +155,8 @@ def _wanted(kind: str, context: Mapping[str, Any]) -> str:
         text, name = LIMITS[kind]
         limit = context[name]
         return text.format(f"{limit:g}" if isinstance(limit, float) else limit)
-    if kind == "literal_error":
-        known = str(context["expected"]).replace(" or ", ", ").replace("'", '"')
+    if kind in ("literal_error", "enum"):
+        known = MEMBER.sub(r"\1", str(context["expected"])).replace(" or ", ", ").replace("'", '"')
         return ONE_OF + known if "," in known else known
     if kind == "string_pattern_mismatch":
         return PATTERNS.get(context["pattern"], f"a text that matches {context['pattern']}")
@@ -162,6 +182,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
         return f"{name} must be one of {known}, not {_value(context['tag'])}"
     message: str = item["msg"]
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ").removeprefix("Input ")
+    message = message.replace("should ", "must ", 1) if message.startswith("should ") else message
     return message[:1].lower() + message[1:] if message[1:2].islower() else message
 
 

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from cloud_gateway.api import bodies as gateway_bodies
 from cloud_gateway.settings import Settings as GatewaySettings
 from edge_agent.config import Settings
 from edge_agent.drivers.profiles import Profile
+from edge_agent.protocol import api, commands
+from edge_agent.protocol.api import Body, refusal_from
 from edge_agent.validation_findings import findings_of
 from tools.bench.settings import REPOSITORY
 
@@ -134,3 +137,49 @@ def test_a_long_value_is_cut() -> None:
     document = tomllib.loads((CONFIG / "demo.toml").read_text(encoding="utf-8"))
     (line,) = said(Settings, with_value(document, ("doors", "door_ajar_s"), "x" * 5000))
     assert len(line) < 150
+
+
+def bodies() -> list[type[Body]]:
+    """Every body that a platform, a technician's command or the gateway sends."""
+    modules = (api, commands, gateway_bodies)
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return sorted((one for one in found if issubclass(one, Body) and one.model_fields), key=str)
+
+
+@pytest.mark.parametrize("model", bodies(), ids=lambda model: model.__name__)
+def test_every_refusal_of_a_body_says_what_is_wanted_in_one_style(model: type[Body]) -> None:
+    documents: list[Any] = [[], "text", {}]
+    documents += [
+        {field.alias or name: wrong} for name, field in model.model_fields.items() for wrong in WRONG
+    ]
+    documents += [{field.alias or name: None} for name, field in model.model_fields.items()]
+    descriptions = []
+    for document in documents:
+        try:
+            model.model_validate(document)
+        except ValidationError as error:
+            refusal = refusal_from(error)
+            descriptions += [violation.description for violation in refusal.violations]
+            first = refusal.violations[0]
+            assert refusal.message == f"{first.field}: {first.description}"
+    assert descriptions
+    for description in descriptions:
+        assert description.startswith(("must ", "is missing")), description
+        assert not LIBRARY.search(description), description
+        assert not set("<^") & set(description), description
+
+
+def test_a_body_with_the_wrong_kinds_of_values_is_refused_field_by_field() -> None:
+    packaging = {"width": 0, "height": "a", "depth": 1.5, "cooling_required": "yes"}
+    document = {"machine_id": 7, "platform_order_id": "", "packaging": packaging}
+    with pytest.raises(ValidationError) as raised:
+        api.ReserveBody.model_validate(document)
+    found = {one.field: one.description for one in refusal_from(raised.value).violations}
+    assert found == {
+        "machine_id": "must be a text",
+        "platform_order_id": "must not be empty",
+        "packaging.width": "must be at least 1",
+        "packaging.height": "must be a whole number",
+        "packaging.depth": "must be a whole number",
+        "packaging.cooling_required": "must be true or false",
+    }

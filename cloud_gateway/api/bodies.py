@@ -166,7 +166,7 @@ class ErrorResponse(Body):
 
 def _digits(value: Any) -> Any:
     if isinstance(value, str) and not (value.isascii() and value.removeprefix("-").isdigit()):
-        raise ValueError("must be an integer")
+        raise ValueError("must be a whole number")
     return value
 
 

@@ -14,7 +14,7 @@ from cloud_gateway.machines.commands import MachineRefusal
 from cloud_gateway.rate_limits import RateLimits, TooMany
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import rpc_status
-from edge_agent.validation_findings import field_path
+from edge_agent.validation_findings import field_path, sentence_of
 
 HTTP_STATUS: dict[int, int] = {
     Code.INVALID_ARGUMENT: 400,
@@ -78,7 +78,7 @@ async def _on_parameter(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = field_path(tuple(first["loc"])[1:]) or "query"
-    return refusal_response(invalid(name, first["msg"].removeprefix("Value error, ").removeprefix("Input ")))
+    return refusal_response(invalid(name, sentence_of(first)))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

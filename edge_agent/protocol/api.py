@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import CellStatus, Occupancy, Packaging, ReservationStatus, Severity
-from edge_agent.validation_findings import field_path
+from edge_agent.validation_findings import field_path, sentence_of
 
 TEXT_MAX = 1024
 
@@ -232,7 +232,7 @@ def rfc3339(wall_s: float) -> str:
 def refusal_from(error: ValidationError) -> Refusal:
     """A pydantic finding as `INVALID_ARGUMENT`; names every wrong field, the first one in the message."""
     violations = tuple(
-        FieldViolation(_field_of(item), _plain(item["msg"]))
+        FieldViolation(_field_of(item), sentence_of(item))
         for item in error.errors(include_url=False, include_input=False)
     )
     first = violations[0]
@@ -242,11 +242,6 @@ def refusal_from(error: ValidationError) -> Refusal:
 def _field_of(item: Mapping[str, Any]) -> str:
     own = item["ctx"]["field"] if item["type"] == "field" else ""
     return field_path((*item["loc"], own) if own else item["loc"]) or "body"
-
-
-def _plain(message: str) -> str:
-    message = message.removeprefix("Value error, ").removeprefix("Input ")
-    return message[:1].lower() + message[1:]
 
 
 def rpc_status(refusal: Refusal) -> dict[str, Any]:
