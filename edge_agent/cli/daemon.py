@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_agent.cli.text.language import _, from_daemon
+from edge_agent.cli.text.lines import hanging
 from edge_agent.cli.text.tables import fitting
 
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -66,9 +68,18 @@ class TerminalConsole(Console):
         return super().render_str(encodable(visible(text), self.encoding), **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """See `rich.console.Console.print`; tables fit the terminal (`edge_agent.cli.text.tables`)."""
+        """See `rich.console.Console.print`; tables fit the terminal (`edge_agent.cli.text.tables`), and there
+        no word of a line with `soft_wrap` is divided (`edge_agent.cli.text.lines`)."""
         fit = [fitting(thing, self) if isinstance(thing, Table) else thing for thing in objects]
+        if options.get("soft_wrap") and self.is_terminal:
+            options = {**options, "soft_wrap": False}
+            fit = [hanging(self._as_text(thing, options), self) for thing in fit]
         super().print(*fit, **options)
+
+    def _as_text(self, thing: Any, options: dict[str, Any]) -> Text:
+        if isinstance(thing, Text):
+            return thing
+        return self.render_str(str(thing), markup=options.get("markup"), highlight=options.get("highlight"))
 
 
 console = TerminalConsole()
@@ -86,8 +97,12 @@ DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
 DEFAULT_CONFIG = Path("/etc/edge-agent/locker.toml")
 
 
+_ERRNO = re.compile(r"^\[Errno \d+\] ")
+
+
 def _no_daemon(socket: Path, error: Exception) -> typer.Exit:
-    why = _("cannot reach the daemon at {socket}: {error}", socket=socket, error=error)
+    said = from_daemon(_ERRNO.sub("", str(error)))
+    why = _("cannot reach the daemon at {socket}: {error}", socket=socket, error=said)
     problems.print(why, style="red", highlight=False, markup=False)
     return typer.Exit(NO_DAEMON)
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from edge_agent.cli import temperature_log
 from edge_agent.cli.daemon import (
@@ -83,7 +83,8 @@ def _nothing(over: bool, *, limited: bool) -> str:
 
 
 def _table(rows: list[dict[str, Any]], utc: bool) -> Table:
-    moments = (_("created"), _("dropped off"), _("picked up"))
+    headings = (_("created"), _("dropped off"), _("picked up"))
+    moments = (Column(heading, no_wrap=True) for heading in headings)
     table = Table(_("reservation"), _("order"), _("cell"), _("status"), *moments, _("notes"))
     for row in rows:
         order, notes = escape(row["platform_order_id"]), escape(row["notes"])

@@ -24,6 +24,7 @@ from edge_agent.cli.daemon import (
 from edge_agent.cli.init.words import yes as yes_or_no
 from edge_agent.cli.pin import As, PinFile, act, with_pin
 from edge_agent.cli.text.language import _
+from edge_agent.cli.text.lines import prompt
 
 INSPECTED = "AWAITING_INSPECTION"
 
@@ -124,7 +125,8 @@ def _confirm(what: str, *, yes: bool) -> None:
 def confirmed(question: str) -> bool:
     """Whether the user says yes, in any language of the commands; no is the default."""
     while True:
-        answer: str = typer.prompt(f"{question} [{_('yes')}/{_('no')}]", default=_("no"), show_default=False)
+        asked = prompt(f"{question} [{_('yes')}/{_('no')}]", console)
+        answer: str = typer.prompt(asked, default=_("no"), show_default=False)
         try:
             return yes_or_no(answer)
         except ValueError as problem:

@@ -13,6 +13,7 @@ import typer
 from edge_agent.cli.daemon import problems
 from edge_agent.cli.init import words
 from edge_agent.cli.text.language import _
+from edge_agent.cli.text.lines import prompt
 
 T = TypeVar("T")
 BACK = ("<", "back")
@@ -177,7 +178,8 @@ class Interview:
         return True
 
     def _prompt(self, text: str, default: str) -> str:
-        answer: str = typer.prompt(text, default=default, err=True)
+        question = prompt(f"{text} [{default}]", problems)
+        answer: str = typer.prompt(question, default=default, show_default=False, err=True)
         if answer.strip().lower() in BACK:
             raise Back
         return answer

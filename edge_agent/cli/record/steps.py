@@ -18,7 +18,9 @@ import typer
 
 from edge_agent.cli.daemon import REFUSED, call, console, rows_of
 from edge_agent.cli.pin import act
+from edge_agent.cli.restore import confirmed
 from edge_agent.cli.text.language import _
+from edge_agent.cli.text.lines import prompt
 from edge_agent.drivers.profiles import Profile
 from edge_agent.service.recording import Exchange, FramePairing, is_pulse, is_signal, reads_for
 
@@ -41,20 +43,16 @@ class TerminalDialog:
 
     def wait(self, instruction: str) -> None:
         """Returns when the technician has done it."""
-        typer.prompt(
-            _("{instruction}; then press Enter", instruction=instruction),
-            default="",
-            show_default=False,
-            prompt_suffix=" ",
-        )
+        question = prompt(_("{instruction}; then press Enter", instruction=instruction), console)
+        typer.prompt(question, default="", show_default=False, prompt_suffix=" ")
 
     def text(self, question: str) -> str:
         """An answer; it may be empty."""
-        return str(typer.prompt(question, default="", show_default=False)).strip()
+        return str(typer.prompt(prompt(question, console), default="", show_default=False)).strip()
 
     def agrees(self, question: str) -> bool:
         """Whether the technician says yes."""
-        return typer.confirm(question, default=False)
+        return confirmed(question)
 
 
 @dataclass(slots=True)

@@ -14,20 +14,27 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from edge_agent.cli.text.lines import hanging
+
 PADDING = 2
 """Blanks beside a cell of a column."""
 MOST_BELOW, LEAST_BESIDE = 2, 3
 """At most this many columns are shown below their rows, and at least this many beside each other."""
 INDENT = 4
+VALUE = 24
+"""This many columns are enough for values beside their names, though words may be longer."""
 MOST_COMPARED, FRAME, SHORTER = 100, 3, 1.3
 """A table of at most this many rows loses its frame (its lines) if it is shorter by this factor then."""
 
 
 def fitting(table: Table, console: Console) -> RenderableType:
     """The table with a width for each column. If the terminal is too narrow for it: without borders and empty
-    columns; else with the widest columns below their rows; else its rows as lines."""
-    if not table.show_header or not table.columns:
+    columns; else with the widest columns below their rows; else its rows as lines. One without a header has
+    names and their values."""
+    if not table.columns:
         return table
+    if not table.show_header:
+        return table if _has_room_for_values(table, console) else _as_pairs(table, console)
     if _fit(table, console):
         return _shorter(table, console)
     narrow = _without_borders(table)
@@ -38,6 +45,24 @@ def fitting(table: Table, console: Console) -> RenderableType:
         if shown is not None:
             return shown
     return _as_lines(table, console)
+
+
+def _has_room_for_values(table: Table, console: Console) -> bool:
+    """Whether the last column of a table without a header is as wide as its longest word, or wide enough."""
+    *names, values = (_bounds(console, column) for column in table.columns)
+    room = console.width - sum(longest for _, longest in names) - PADDING * len(table.columns)
+    return room >= min(values[0], VALUE)
+
+
+def _as_pairs(table: Table, console: Console) -> Group:
+    """Each row as "name: value"."""
+    lines = []
+    for row in zip(*(list(column.cells) for column in table.columns), strict=True):
+        *names, value = (_text(console, cell) for cell in row)
+        heading = " ".join(name.plain for name in names if isinstance(name, Text)).strip()
+        shown = value if isinstance(value, Text) else Text(str(value))
+        lines.append(hanging(Text.assemble((f"{heading}: ", "bold"), shown), console))
+    return Group(*lines)
 
 
 def _shorter(table: Table, console: Console) -> Table:

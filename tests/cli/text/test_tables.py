@@ -98,3 +98,23 @@ def test_t2_a_table_that_is_a_little_too_wide_loses_borders_and_empty_columns_fi
     assert lines[0].split() == ["cell", "door", "status", "weight"]
     assert [line.split()[0] for line in lines[1:]] == ["A00", "A01", "A02"]
     assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80])
+def test_names_and_their_values_are_shown_on_the_narrowest_terminal(width: int) -> None:
+    raw = io.StringIO()
+    console = TerminalConsole(file=raw, width=width, force_terminal=False)
+    table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("clock difference in s", "0.002")
+    table.add_row(
+        "alarm", "[yellow]DOOR_FORCED C04[/] since 2026-12-01 05:19:24 +07:00: opened without a pulse"
+    )
+    console.print(table)
+    text = raw.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    for word in ("clock", "difference", "0.002", "DOOR_FORCED", "C04", "05:19:24", "pulse"):
+        assert word in text.split() or f"{word}:" in text.split(), word
+    beside = [line for line in text.splitlines() if "clock" in line and "0.002" in line and ":" not in line]
+    assert bool(beside) is (width >= 40)
