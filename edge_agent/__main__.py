@@ -12,7 +12,7 @@ import signal
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
 
@@ -20,32 +20,79 @@ SWITCH_S = 0.001
 """A computing thread gives way to the event loop after this time, instead of Python's default 5 ms."""
 RUN_HELP = "Run the daemon in the foreground."
 RENAMED_HELP = "confirm a new machine_id: go on with the journal written under the old one"
+OWN_HELP = "Show this message and exit."
 KIOSK_HELP = "Run the kiosk's browser, and restart it when its page is black, crashed or frozen."
 REWIRED_HELP = "confirm that cells that are not empty were rewired: start, and record the new wiring"
+
+
+NO_PIPE = "COMMAND: the browser needs --remote-debugging-pipe, by which its page is checked"
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads a command line; it imports the languages only when it has something to show."""
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(
+            prog=f"edge-agent {name}", description=description, add_help=False, allow_abbrev=False
+        )
+        self.add_argument("-h", "--help", action="help", help=OWN_HELP)
+
+    def format_help(self) -> str:
+        """See `argparse.ArgumentParser.format_help`."""
+        from edge_agent.cli.text.plain_parser import help_of
+
+        _use_any_encoding()
+        return help_of(self)
+
+    def error(self, message: str) -> NoReturn:
+        """See `argparse.ArgumentParser.error`."""
+        from edge_agent.cli.text.plain_parser import error_of
+
+        _use_any_encoding()
+        self.exit(2, error_of(self, message))
+
+
+def run_parser() -> Parser:
+    """The options of `edge-agent run`."""
+    parser = Parser("run", RUN_HELP)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the machine's file")
+    parser.add_argument("--rewired", action="store_true", help=REWIRED_HELP)
+    parser.add_argument("--renamed", action="store_true", help=RENAMED_HELP)
+    return parser
+
+
+def kiosk_parser() -> Parser:
+    """The options of `edge-agent kiosk-browser`."""
+    parser = Parser("kiosk-browser", KIOSK_HELP)
+    parser.add_argument("--url", required=True, metavar="URL", help="the page of [screen]")
+    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="the browser, with its options")
+    return parser
 
 
 def main() -> None:
     """Entry point of `edge-agent`; ends the process with the documented exit codes."""
     if sys.argv[1:2] == ["run"]:
-        parser = argparse.ArgumentParser(prog="edge-agent run", description=RUN_HELP)
-        parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the machine's file")
-        parser.add_argument("--rewired", action="store_true", help=REWIRED_HELP)
-        parser.add_argument("--renamed", action="store_true", help=RENAMED_HELP)
-        options = parser.parse_args(sys.argv[2:])
+        options = run_parser().parse_args(sys.argv[2:])
         sys.exit(_daemon(options.config, rewired=options.rewired, renamed=options.renamed))
     if sys.argv[1:2] == ["kiosk-browser"]:
         sys.exit(_kiosk_browser(sys.argv[2:]))
     try:
         from edge_agent.cli.commands import app
         from edge_agent.cli.init.search import Wires
-        from edge_agent.cli.text.encodings import register
         from edge_agent.process.event_loop import precise_loop
     except ModuleNotFoundError as error:
         sys.exit(f"edge-agent: the commands need the extra 'cli' of the package ({error})")
+    _use_any_encoding()
+    app(obj=Wires(_line, precise_loop))
+
+
+def _use_any_encoding() -> None:
+    """What is shown has a stand-in for each character that the terminal's encoding lacks."""
+    from edge_agent.cli.text.encodings import register
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=register())  # a terminal may have another encoding than UTF-8
-    app(obj=Wires(_line, precise_loop))
+            stream.reconfigure(errors=register())
 
 
 def _line(name: str, bus: Any) -> Any:
@@ -111,14 +158,12 @@ def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
 
 
 def _kiosk_browser(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="edge-agent kiosk-browser", description=KIOSK_HELP)
-    parser.add_argument("--url", required=True, metavar="URL", help="the page of [screen]")
-    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="the browser, with its options")
+    parser = kiosk_parser()
     split = arguments.index("--") if "--" in arguments else len(arguments)
     own, command = arguments[:split], arguments[split + 1 :]
     options = parser.parse_args(own)
     if "--remote-debugging-pipe" not in command:
-        parser.error("COMMAND: the browser needs --remote-debugging-pipe, by which its page is checked")
+        parser.error(NO_PIPE)
     keep_rich_out()
     from edge_agent.process.browser.watch import BrowserWatch
     from edge_agent.process.log_output import configure

@@ -31,13 +31,13 @@ from edge_agent.cli.daemon import (
 )
 from edge_agent.cli.record.command import record_profile
 from edge_agent.cli.text.display import device_word, key_word
+from edge_agent.cli.text.frame_words import frame_words
 from edge_agent.cli.text.language import _, from_daemon, marked
 from edge_agent.cli.text.times import Utc, time_of_day
 
 bus_app = typer.Typer(
     no_args_is_help=True, help="Inspect the buses: which devices answer, how quickly, and every frame."
 )
-bus_app.command("record-profile")(record_profile)
 COLOURS = {"answering": "green", "failing": "yellow", "dead": "red"}
 RESULTS = {
     "answers": marked("answers"),
@@ -176,7 +176,7 @@ def _check_table(rows: list[dict[str, Any]]) -> Table:
 
 @bus_app.command()
 def doors(
-    labels: Annotated[list[str] | None, typer.Argument(metavar="[CELL]...", help="all, if none")] = None,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="CELL", help="all, if none")] = None,
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="stop after this time")] = None,
@@ -189,6 +189,9 @@ def doors(
     """
     if not watch_doors(socket, labels or [], seconds, as_json):
         raise typer.Exit(REFUSED)
+
+
+bus_app.command("record-profile")(record_profile)
 
 
 @contextmanager
@@ -207,7 +210,8 @@ def _written(path: Path) -> Iterator[TextIO]:
 def _frame_line(row: dict[str, Any], utc: bool) -> str:
     time = time_of_day(row["at"], utc=utc)
     bad = row["note"] or "damaged" in row["words"] or "exception" in row["words"]
-    words = f"[yellow]{escape(row['words'])}[/]" if bad else escape(row["words"])
+    words = escape(frame_words(row["words"]))
+    words = f"[yellow]{words}[/]" if bad else words
     return f"{time}  {row['bus']}  {row['hex']:<23}  {words}"
 
 

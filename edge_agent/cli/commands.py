@@ -179,7 +179,7 @@ def cells(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
 
 
 def code(
-    text: Annotated[str, typer.Argument(help="a code or the text of a QR code")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="a code or the text of a QR code")],
     socket: Socket = DEFAULT_SOCKET,
 ) -> None:
     """Enter what the kiosk's keypad or scanner would send."""

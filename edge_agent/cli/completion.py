@@ -32,7 +32,7 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish")]) -> None:
+def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish")]) -> None:
     """Print the script for completion in a shell; the Debian package has set bash up already.
 
     Example: `edge-agent completion zsh > ~/.zfunc/_edge-agent`.

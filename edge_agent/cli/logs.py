@@ -54,7 +54,13 @@ def logs(
         str | None,
         typer.Option(metavar="TIME", help="only later entries: 90m, 2h, 3d, or 2026-11-30T10:00"),
     ] = None,
-    level: Annotated[Level | None, typer.Option(help="only entries of this level and worse")] = None,
+    level: Annotated[
+        Level | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="only entries of this level and worse: debug, info, warning, error or critical",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="how many of the newest; default: 200, with --since all")
     ] = None,

@@ -134,7 +134,7 @@ def tare(builder: StepBuilder, label: str, source: Source, actor: str = "") -> i
         too_much = f"its scale reads {reading_g} g, more than {TARE_PERCENT} % of its limit of {limit_g} g"
         raise Refusal(Code.NOT_ALLOWED, f"cell {label}: {too_much}")
     builder.change_cell(label, mass_g=0, empty=True, tare_g=reading_g, drift_g=0)
-    explanation = f"{cell.mass_g} g more are nothing now: {reading_g} g in all"
+    explanation = f"{cell.mass_g} g more count as zero now: {reading_g} g in all"
     builder.add_cell_fact(label, CellCause.TARED, reason=explanation, source=source, actor=actor)
     builder.clear_alarm(Alarm.SENSOR_FAULT, _place(label, ZERO), cell=label)
     return reading_g

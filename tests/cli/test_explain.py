@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 from edge_agent.cli.commands import app
 from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.command import known, names, plain
-from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
+from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, OUTCOMES, RESERVATIONS, STATUSES
 from edge_agent.errors import Code
 from edge_agent.journal.configurations import How
-from edge_agent.model import Alarm, CellStatus
+from edge_agent.model import Alarm, CellStatus, ReservationStatus, UnlockOutcome
 from edge_agent.protocol.events import EventType
 from tools.pages.explanations.sections import PAGES, SECTIONS, with_sections
 
@@ -25,8 +25,10 @@ def explain(*arguments: str, width: int = 80) -> Result:
 
 
 def test_every_name_is_explained_and_none_has_two_meanings() -> None:
-    texts = [set[object](text) for text in (ALARMS, CODES, EVENTS, STATUSES)]
-    assert texts == [set(Alarm), set(Code), set(EventType), set(CellStatus)]
+    texts = [set[object](text) for text in (ALARMS, CODES, EVENTS, STATUSES, RESERVATIONS, OUTCOMES)]
+    assert texts == [
+        set(one) for one in (Alarm, Code, EventType, CellStatus, ReservationStatus, UnlockOutcome)
+    ]
     assert {f"CONFIGURATION_{how.upper()}" for how in get_args(How)} == set(LOCAL_EVENTS)
     assert len(known()) == sum(len(text) for text in (*texts, LOCAL_EVENTS))
     for one in known().values():
@@ -110,3 +112,10 @@ def test_an_error_code_is_found_by_its_number() -> None:
         assert done.exit_code == 0
         assert name in done.stdout
     assert CliRunner().invoke(app, ["explain", "99"]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["PENDING", "RESERVATION_STATUS_DROPPED_OFF", "no_movement", "UNKNOWN"])
+def test_what_tables_show_of_reservations_and_unlocks_is_explained(name: str) -> None:
+    done = explain(name)
+    assert done.exit_code == 0, done.output
+    assert "means" in done.stdout

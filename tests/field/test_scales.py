@@ -80,7 +80,7 @@ def test_a_tare_survives_a_restart(tmp_path: Path) -> None:
         await site.until(lambda: bool(site.published("CELL_STATUS_CHANGED")))
         detail = site.published("CELL_STATUS_CHANGED")[-1]["cell_status_changed_event"]
         assert (detail["cause"], detail["cell"]["description"]) == ("TARED", LABEL)
-        assert detail["reason"] == "137 g more are nothing now: 137 g in all"
+        assert detail["reason"] == "137 g more count as zero now: 137 g in all"
         assert (row(site)["mass_g"], row(site)["tare_g"]) == (0, 137)
         await site.plant.kill()
         site.plant.start()

@@ -37,7 +37,7 @@ def test_what_a_scale_reads_of_an_empty_cell_is_nothing_from_then_on() -> None:
         "A01",
     )
     assert (published.reason, published.source) == (
-        "180 g more are nothing now: 180 g in all",
+        "180 g more count as zero now: 180 g in all",
         Source.MACHINE,
     )
     assert ("cells", "A01") in done.changed
@@ -60,7 +60,7 @@ def test_a_second_tare_counts_from_what_the_scale_reads_and_may_take_the_first_b
             f for f in core.feed(Tare("k", "A01", Source.API)).facts if f.cause is CellCause.TARED
         ]
         assert weight(core) == (0, True, reading_g)
-        assert published.reason == f"{more} g more are nothing now: {reading_g} g in all"
+        assert published.reason == f"{more} g more count as zero now: {reading_g} g in all"
         assert published.source is Source.API
 
 

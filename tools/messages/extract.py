@@ -16,12 +16,15 @@ from pathlib import Path
 
 from typer.main import get_command
 
+from edge_agent.__main__ import NO_PIPE, kiosk_parser, run_parser
 from edge_agent.cli.commands import app
 from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.command import joined
-from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
+from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, OUTCOMES, RESERVATIONS, STATUSES
+from edge_agent.cli.text import plain_parser
 from edge_agent.cli.text.help_texts import USAGE_ERRORS, help_texts
 from edge_agent.cli.text.language import DAEMON
+from edge_agent.cli.text.plain_parser import texts_of
 from edge_agent.drivers.decode import EXCEPTIONS
 from edge_agent.statemachine.transitions import CELL_TABLE, FLAG_TABLE, TABLE, WHY_NOT, CellGuard, Refused
 from tools.bench.settings import REPOSITORY
@@ -151,6 +154,7 @@ STATEMENTS = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ")
 """How texts begin that are for the database."""
 DAEMON_WORDS = (
     "Is a directory",
+    "Connection refused",
     "No such file or directory",
     "Permission denied",
     "contact",
@@ -228,9 +232,13 @@ def _marked() -> Iterator[Message]:
 
 
 def _help() -> Iterator[Message]:
-    """What `--help` shows, from the docstrings and options of the commands; and typer's errors."""
+    """What `--help` shows, from the docstrings and options of the commands; the errors of both parsers."""
     yield from (Message(text, place="edge_agent/cli, help") for text in help_texts(get_command(app)))
     yield from (Message(text, context=DAEMON, place="typer") for text in USAGE_ERRORS)
+    for parser in (run_parser(), kiosk_parser()):
+        yield from (Message(text, place="edge_agent/__main__.py, help") for text in texts_of(parser))
+    plain = (*plain_parser.USAGE_ERRORS, NO_PIPE)
+    yield from (Message(text, context=DAEMON, place="argparse") for text in plain)
 
 
 def _literal(node: ast.expr) -> str | None:
@@ -245,7 +253,8 @@ def _explained() -> Iterator[Message]:
                 yield Message(joined(part), place=place)
     for code in CODES.values():
         yield from (Message(joined(part), place=place) for part in (code.means, code.do))
-    for word in (*STATUSES.values(), *EVENTS.values(), *LOCAL_EVENTS.values()):
+    words = (STATUSES, RESERVATIONS, OUTCOMES, EVENTS, LOCAL_EVENTS)
+    for word in [word for table in words for word in table.values()]:
         yield from (Message(joined(part), place=place) for part in (word.means, word.do))
 
 

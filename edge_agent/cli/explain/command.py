@@ -14,12 +14,19 @@ from rich.table import Table
 
 from edge_agent.cli.daemon import AsJson, console, print_json
 from edge_agent.cli.explain.alarms import ALARMS
-from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
+from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, OUTCOMES, RESERVATIONS, STATUSES
 from edge_agent.cli.text.language import _, marked
 
-EVENT_PREFIX = "EVENT_TYPE_"
+EVENT_PREFIX, STATUS_PREFIX = "EVENT_TYPE_", "RESERVATION_STATUS_"
 NEAREST = 3
-KINDS = (marked("alarm"), marked("error code"), marked("event"), marked("cell status"))
+KINDS = (
+    marked("alarm"),
+    marked("error code"),
+    marked("event"),
+    marked("cell status"),
+    marked("reservation status"),
+    marked("outcome of an unlock"),
+)
 HEADINGS = {
     "means": marked("means"),
     "machine": marked("machine"),
@@ -71,6 +78,11 @@ def _explanations() -> Iterator[Explanation]:
         *((event.removeprefix(EVENT_PREFIX), "event", words) for event, words in EVENTS.items()),
         *((name, "event", words) for name, words in LOCAL_EVENTS.items()),
         *((status.value, "cell status", words) for status, words in STATUSES.items()),
+        *(
+            (status.removeprefix(STATUS_PREFIX), "reservation status", words)
+            for status, words in RESERVATIONS.items()
+        ),
+        *((outcome.value, "outcome of an unlock", words) for outcome, words in OUTCOMES.items()),
     ):
         yield Explanation(name, kind, words.means, words.do)
 
@@ -92,13 +104,13 @@ def explain(
         str,
         typer.Argument(
             metavar="NAME",
-            help="an alarm, error code (name or number), event or status of a cell",
+            help="an alarm, error code (name or number), event, outcome, or status of a cell or reservation",
             autocompletion=names,
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Explain an alarm, an error code, an event or a status of a cell, and what to do about it."""
+    """Explain an alarm, an error code, an event, an outcome or a status, and what to do about it."""
     found = _find(name)
     if as_json:
         print_json(
@@ -128,7 +140,14 @@ def explain(
 
 def _find(name: str) -> Explanation:
     """Raises `typer.BadParameter` with the nearest names."""
-    wanted = name.strip().upper().replace("-", "_").replace(" ", "_").removeprefix(EVENT_PREFIX)
+    wanted = (
+        name.strip()
+        .upper()
+        .replace("-", "_")
+        .replace(" ", "_")
+        .removeprefix(EVENT_PREFIX)
+        .removeprefix(STATUS_PREFIX)
+    )
     everything = known()
     if wanted.isdecimal():
         wanted = next((one.name for one in everything.values() if str(one.number) == wanted), wanted)

@@ -1,4 +1,4 @@
-"""Statuses of cells, events and error codes in words: the source of the tables in the field manual and in
+"""Statuses, outcomes, events and error codes in words: the source of the tables in the field manual and in
 `docs/integrate.md`, and of `edge-agent explain`.
 
 Texts are Markdown, as in `edge_agent.cli.explain.alarms`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_agent.errors import Code
-from edge_agent.model import CellStatus
+from edge_agent.model import CellStatus, ReservationStatus, UnlockOutcome
 from edge_agent.protocol.events import EventType
 
 
@@ -60,6 +60,38 @@ STATUSES: dict[CellStatus, WordText] = {
     ),
 }
 """Every status of a cell."""
+
+RESERVATIONS: dict[ReservationStatus, WordText] = {
+    ReservationStatus.PENDING: WordText(
+        "the reservation holds a cell; no parcel has been dropped off", "nothing"
+    ),
+    ReservationStatus.DROPPED_OFF: WordText("the parcel is in the cell and waits for its pick-up", "nothing"),
+    ReservationStatus.PICKED_UP: WordText(
+        "the door was opened for the customer; after the pick-up grace the cell is free",
+        "nothing; if the parcel is still inside: `edge-agent open CELL --reason TEXT`",
+    ),
+    ReservationStatus.CANCELLED: WordText(
+        "the reservation is over before its drop-off: it was cancelled, or the drop-off came too late",
+        "nothing",
+    ),
+    ReservationStatus.ABANDONED: WordText(
+        "the reservation is over, and its parcel is still in the cell", "as under AWAITING_CLEANUP"
+    ),
+}
+"""Every status of a reservation."""
+
+OUTCOMES: dict[UnlockOutcome, WordText] = {
+    UnlockOutcome.OPENED: WordText("the lock was pulsed and the door opened", "nothing"),
+    UnlockOutcome.ALREADY_OPEN: WordText("the door was open already; no pulse was given", "nothing"),
+    UnlockOutcome.NO_MOVEMENT: WordText(
+        "the lock was pulsed and the door did not open", "as under LOCK_JAMMED"
+    ),
+    UnlockOutcome.UNKNOWN: WordText(
+        "nothing proves whether the door opened",
+        "look into the cell, state what is inside (`edge-agent resolve CELL`)",
+    ),
+}
+"""Every outcome of an unlock attempt."""
 
 EVENTS: dict[EventType, WordText] = {
     EventType.RESERVATION_CREATED: WordText("a reservation was given a cell", "nothing"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -33,6 +34,13 @@ PANELS = {
 FORMAT_ERROR = "rich_format_error"
 """The function of `typer.rich_utils` that shows an error."""
 USAGE = marked("Usage: ")
+PLACES = {
+    "[OPTIONS]": marked("[OPTIONS]"),
+    "COMMAND [ARGS]...": marked("COMMAND [ARGS]..."),
+}
+"""What stands for options and commands in a line of usage."""
+VALUES = {str: "TEXT", int: "N", float: "N", Path: "FILE"}
+"""What stands for the value of an option that does not say it; an option without one has no value."""
 USAGE_ERRORS = (
     "Missing argument {0}.",
     "Missing option {0}.",
@@ -97,6 +105,7 @@ def _put(command: Any) -> None:
     command.format_usage = MethodType(_format_usage, command)
     command.get_help_option = MethodType(_help_option, command)
     for parameter in command.params:
+        _put_values(parameter)
         if getattr(parameter, "help", None):
             parameter.help = "\n\n".join(map(_, paragraphs(parameter.help)))
     for below in getattr(command, "commands", {}).values():
@@ -110,11 +119,48 @@ def _help_option(command: Any, context: Any) -> Any:
     option = type(command).get_help_option(command, context)
     if option is not None:
         option.help = _(OWN_HELP)
+        _put_values(option)
     return option
 
 
+def _put_values(parameter: Any) -> None:
+    """Usual words for the value of a parameter, instead of the names of Python's types."""
+    parameter.display_type_rich = MethodType(_value, parameter)
+    parameter._get_number_range_help_str = MethodType(_range, parameter)
+    if hasattr(parameter, "_usage_display_name"):
+        parameter._usage_display_name = MethodType(_name_in_usage, parameter)
+
+
+def _value(parameter: Any, ctx: Any) -> str | None:
+    """What stands beside the name of an option; nothing beside a flag or an argument."""
+    if parameter.param_type_name == "argument" or getattr(parameter, "is_flag", False):
+        return None
+    if parameter.metavar is not None:
+        return str(parameter.metavar)
+    kind = parameter.type_descriptor
+    if kind.is_choice:
+        return "|".join(str(getattr(choice, "value", choice)) for choice in kind.choices or ())
+    return VALUES.get(kind.annotation, VALUES[str])
+
+
+def _range(parameter: Any) -> str | None:
+    """The bounds of a number."""
+    least, most = getattr(parameter, "min", None), getattr(parameter, "max", None)
+    if least is None and most is None:
+        return None
+    if most is None:
+        return _("at least {least}", least=least)
+    return _("at most {most}", most=most) if least is None else _("{least} to {most}", least=least, most=most)
+
+
+def _name_in_usage(argument: Any) -> str:
+    name = argument.metavar or argument.name.upper()
+    shown = name if argument.required else f"[{name}]"
+    return shown if argument.nargs == 1 else f"{shown}..."
+
+
 def _format_usage(command: Any, context: Any, formatter: Any) -> None:
-    pieces = command.collect_usage_pieces(context)
+    pieces = [_(PLACES.get(piece, piece)) for piece in command.collect_usage_pieces(context)]
     formatter.write_usage(context.command_path, " ".join(pieces), prefix=_(USAGE))
 
 

@@ -125,3 +125,21 @@ def test_check_prints_in_the_language_of_the_locale(monkeypatch: pytest.MonkeyPa
     assert "devices.board.address: " in run(monkeypatch, "en", "check", "--config", str(file))
     shown = run(monkeypatch, "de", "check", "--config", str(file))
     assert "devices.board.address: muss " in shown
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_shows_no_name_of_a_type_and_no_value_beside_a_flag(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    shown = run(monkeypatch, "en", *words, "--help")
+    assert not re.search(r"<\w+|\{\w+\}|list\[|<=|>=", shown)
+    assert re.search(r"--help (-h )?Show this message", shown)
+
+
+def test_help_says_what_may_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--limit N [1 to 1000] how many" in run(monkeypatch, "en", "events", "-h")
+    assert "--limit N [1 bis 1000] " in run(monkeypatch, "de", "events", "-h")
+    assert "--seconds N [at least 0.1]" in run(monkeypatch, "en", "bus", "doors", "-h")
+    assert "Usage: root bus doors [OPTIONS] [CELL]..." in run(monkeypatch, "en", "bus", "doors", "-h")
+    assert "[OPTIONEN] CELL" in run(monkeypatch, "de", "open", "-h")
+    assert "--reason TEXT" in run(monkeypatch, "en", "open", "-h")

@@ -8,8 +8,8 @@ from textwrap import fill
 
 from cloud_gateway.api.errors import HTTP_STATUS
 from edge_agent.cli.explain.alarms import ALARMS
-from edge_agent.cli.explain.command import EVENT_PREFIX
-from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
+from edge_agent.cli.explain.command import EVENT_PREFIX, STATUS_PREFIX
+from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, OUTCOMES, RESERVATIONS, STATUSES
 from edge_agent.protocol.events import WEBHOOK_TYPES
 from tools.bench.settings import REPOSITORY
 
@@ -37,8 +37,13 @@ def alarms() -> str:
 
 
 def words() -> str:
-    """What a technician reads beside alarms: statuses of cells, events, error codes."""
+    """What a technician reads beside alarms: statuses, outcomes, events, error codes."""
     statuses = ((f"`{status}`", text.means, text.do) for status, text in STATUSES.items())
+    reservations = (
+        (f"`{status.removeprefix(STATUS_PREFIX)}`", text.means, text.do)
+        for status, text in RESERVATIONS.items()
+    )
+    outcomes = ((f"`{outcome}`", text.means, text.do) for outcome, text in OUTCOMES.items())
     events = (
         (f"`{event.removeprefix(EVENT_PREFIX)}`", text.means, text.do) for event, text in EVENTS.items()
     )
@@ -47,6 +52,10 @@ def words() -> str:
     return "\n".join(
         [
             *_table(("status of a cell", "what it means", "do"), statuses),
+            "",
+            *_table(("status of a reservation", "what it means", "do"), reservations),
+            "",
+            *_table(("outcome of an unlock", "what it means", "do"), outcomes),
             "",
             *_table(("event", "what it means", "do"), events),
             "",
