@@ -26,9 +26,8 @@ def event_row(row: dict[str, Any], *, utc: bool) -> EventRow:
     who = row["actor"] or source
     if row["kind"] == "event":
         what = row["what"].removeprefix("EVENT_TYPE_")
-        by_person = row["actor"] is not None
         fields = row["detail"].items()
-        more = ", ".join(f"{detail_word(key)} {_value(key, value, by_person)}" for key, value in fields)
+        more = ", ".join(f"{detail_word(key)} {_value(row, key, value)}" for key, value in fields)
         if not row["sent"]:
             more = f"{more} {_('(waits for the broker)')}".strip()
     elif row["kind"] == "configuration":
@@ -45,12 +44,19 @@ def event_row(row: dict[str, Any], *, utc: bool) -> EventRow:
     )
 
 
-WRITTEN_BY_PEOPLE = frozenset({"description", "platform_reference_id"})
-
-
-def _value(key: str, value: Any, by_person: bool) -> Any:
-    """A detail of an event: its reason is a text of the daemon, unless a person gave it."""
+def _value(row: dict[str, Any], key: str, value: Any) -> Any:
+    """A detail of an event; texts of the daemon are translated."""
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    written = by_person or key in WRITTEN_BY_PEOPLE or not isinstance(value, str)
-    return value if written else from_daemon(value)
+    return from_daemon(value) if isinstance(value, str) and not _by_a_person(row, key) else value
+
+
+def _by_a_person(row: dict[str, Any], key: str) -> bool:
+    """Whether somebody wrote this: the reason of a block, what a platform or a technician describes. Other
+    reasons are the daemon's, also where a person acted, and so are descriptions of its own tickets."""
+    if key == "description":
+        own = row["what"] == "EVENT_TYPE_MAINTENANCE_REQUESTED" and row["source"] == "SOURCE_TYPE_MACHINE"
+        return not own or row["actor"] is not None
+    if key == "reason":
+        return row["actor"] is not None and row["detail"].get("cause") == "BLOCKED"
+    return key == "platform_reference_id"

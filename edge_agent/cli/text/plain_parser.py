@@ -39,7 +39,9 @@ def help_of(parser: argparse.ArgumentParser) -> str:
 
 def error_of(parser: argparse.ArgumentParser, message: str) -> str:
     """A usage error: the usage, then what is wrong."""
-    return f"{_usage(parser).format_help()}{_('Error')}: {from_daemon(message)}\n"
+    formatter = _usage(parser)
+    formatter.add_text(f"{_('Error')}: {from_daemon(message)}")
+    return formatter.format_help()
 
 
 def _usage(parser: argparse.ArgumentParser) -> argparse.HelpFormatter:

@@ -82,6 +82,44 @@ def test_fields_and_changes_are_shown_in_the_language(language: str, shown: str,
         assert event_row(CONFIGURATION, utc=True).more == changes
 
 
+JAM = "no movement after 3 pulses"
+NOT_OPEN = "the door of cell A06 did not open (NO_MOVEMENT)"
+WRITTEN: dict[str, tuple[str, str | None, dict[str, Any], str]] = {
+    "a refusal of what a person asked": (
+        "OPEN_DOOR_FULFILLED",
+        "root",
+        {"reason": NOT_OPEN, "description": JAM},
+        f"Grund die Tür von Fach A06 ging nicht auf (NO_MOVEMENT), Beschreibung {JAM}",
+    ),
+    "a tare by a person": (
+        "CELL_STATUS_CHANGED",
+        "root",
+        {"reason": "180 g more count as zero now: 180 g in all", "cause": "TARED"},
+        "Grund 180 g mehr gelten jetzt als nichts: 180 g insgesamt, Ursache TARED",
+    ),
+    "a block by a person": (
+        "CELL_STATUS_CHANGED",
+        "root",
+        {"reason": JAM, "cause": "BLOCKED"},
+        f"Grund {JAM}, Ursache BLOCKED",
+    ),
+    "a ticket of the machine": (
+        "MAINTENANCE_REQUESTED",
+        None,
+        {"description": JAM},
+        "Beschreibung keine Bewegung nach 3 Impulsen",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_texts_of_the_daemon_are_translated_and_those_of_people_are_not(name: str) -> None:
+    what, actor, detail, shown = WRITTEN[name]
+    with in_language("de"):
+        found = event_row(EVENT | {"what": f"EVENT_TYPE_{what}", "actor": actor, "detail": detail}, utc=True)
+    assert found.more == shown
+
+
 def test_json_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = httpx.MockTransport(lambda request: httpx.Response(200, json=[EVENT, CONFIGURATION]))
     monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: answer)

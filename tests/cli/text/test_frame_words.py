@@ -1,4 +1,4 @@
-"""What passes on a bus is told in the language of the locale."""
+"""What passes on a bus is shown in the language of the locale."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GERMAN = {
 
 
 @pytest.mark.parametrize("english", GERMAN)
-def test_a_frame_is_told_in_german(english: str) -> None:
+def test_a_frame_is_shown_in_german(english: str) -> None:
     with in_language("de"):
         assert frame_words(english) == GERMAN[english]
     with in_language("en"):
