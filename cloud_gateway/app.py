@@ -29,19 +29,24 @@ from cloud_gateway.events.intake import Intake, subscriptions
 from cloud_gateway.events.reconcile import Reconciler
 from cloud_gateway.events.restore_sender import RestoreSender
 from cloud_gateway.events.twins import Twins
+from cloud_gateway.figures import Figures
 from cloud_gateway.logs import WINDOW_S, error_fields, log, log_suppressed_counts
 from cloud_gateway.machines.commands import MachineCommands
 from cloud_gateway.machines.message_validation import MachineAccounts
 from cloud_gateway.machines.mqtt_link import MqttLink
 from cloud_gateway.machines.sealed_ids import Seals
+from cloud_gateway.metrics.page import MetricsParts
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.rate_limits import RateLimits
 from cloud_gateway.settings import Settings, Timing
+from cloud_gateway.stopping import Stopping
 from cloud_gateway.users import Users
 from cloud_gateway.wall import routes as wall
 from cloud_gateway.wall.feed import TELEMETRY, WallFeed
 from cloud_gateway.webhooks.deliverer import DELIVERIES_MAX, Deliverer
 from edge_agent.mqtt.messages import Received
+
+WEBHOOKS = "webhooks"
 
 
 def create_app(
@@ -57,11 +62,11 @@ def create_app(
     `clock` gives Unix seconds. `on_fatal` is called when one of its parts has died: the process should end.
     At most `webhooks_max` are delivered at once.
     """
-    timing = timing or Timing()
+    timing, figures = timing or Timing(), Figures()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(app, settings, timing, clock, on_fatal, webhooks_max):
+        async with _running(app, settings, timing, clock, on_fatal, webhooks_max, figures):
             yield
 
     app = FastAPI(
@@ -73,7 +78,8 @@ def create_app(
         redirect_slashes=False,
         servers=[{"url": settings.public_url}],
     )
-    app.add_middleware(RequestMiddleware)
+    app.state.stopping = Stopping(timing.stop_s)
+    app.add_middleware(RequestMiddleware, on_ended=figures.request_ended)
     errors.install(app)
     front = public.no_wall if settings.wall is None else wall.router
     routers = [machine_routes.router, reservations.router, public.router, front]
@@ -113,16 +119,24 @@ async def _running(
     clock: Callable[[], float],
     on_fatal: Callable[[], None],
     webhooks_max: int,
+    figures: Figures,
 ) -> AsyncIterator[None]:
-    parts, background = _build(settings, timing, clock, webhooks_max)
+    stopping: Stopping = app.state.stopping
+    parts, background = _build(settings, timing, clock, webhooks_max, figures)
     tasks: list[asyncio.Task[None]] = []
     try:
         await parts.store.open()
         await background.twins.load()
         app.state.parts, app.state.reconciler = parts, background.reconciler
         app.state.wall_feed = background.wall_feed
-        tasks = [_start(name, work(), on_fatal) for name, work in background.tasks.items()]
+        app.state.metrics_parts = MetricsParts(figures, parts.store, parts.machines, clock)
+        tasks = [start_part(name, work(), on_fatal) for name, work in background.tasks.items()]
+        delivering = tasks[list(background.tasks).index(WEBHOOKS)]
+        stopping.on_begin(background.deliverer.stop)
+        if background.wall_feed is not None:
+            stopping.on_begin(background.wall_feed.close_pages)
         yield
+        await stopping.wait_for(delivering)
     finally:
         await parts.idempotency.close()
         for task in reversed(tasks):
@@ -134,14 +148,18 @@ async def _running(
         parts.users.close()
 
 
+_Works = dict[str, Callable[[], Coroutine[Any, Any, None]]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Background:
     """The background parts, by name."""
 
     twins: Twins
     reconciler: Reconciler
+    deliverer: Deliverer
     wall_feed: WallFeed | None
-    tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]]
+    tasks: _Works
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +190,11 @@ class LinkForwarder:
 
 
 def _build(
-    settings: Settings, timing: Timing, clock: Callable[[], float], webhooks_max: int
+    settings: Settings,
+    timing: Timing,
+    clock: Callable[[], float],
+    webhooks_max: int,
+    figures: Figures,
 ) -> tuple[GatewayParts, _Background]:
     """Assembles everything; nothing runs yet."""
     store = Store(settings.database_url)
@@ -180,10 +202,11 @@ def _build(
     topics = subscriptions(gateway_id, settings.share_group)
     link = MqttLink(settings.mqtt, topics if settings.wall is None else [*topics, TELEMETRY])
     twins = Twins(store, clock)
-    machines = MachineCommands(gateway_id, timing, clock, link, twins.has_unresolved)
-    accounts, seals = MachineAccounts(), Seals(settings.platforms)
+    machines = MachineCommands(gateway_id, timing, clock, link, twins.has_unresolved, figures)
+    accounts = MachineAccounts(on_rejected=figures.message_rejected)
+    seals = Seals(settings.platforms)
     feed = None if settings.wall is None else WallFeed(store, lambda: machines.connected)
-    deliverer, wake = _make_deliverer(store, settings, timing, clock, webhooks_max, feed)
+    deliverer, wake = _make_deliverer(store, settings, timing, clock, webhooks_max, feed, figures)
     reconciler = Reconciler(store, machines, timing, clock, wake, gateway_id, accounts=accounts, seals=seals)
     restore_sender = RestoreSender(store, machines)
     intake = Intake(
@@ -197,6 +220,7 @@ def _build(
         restore_sender=restore_sender,
         accounts=accounts,
         seals=seals,
+        figures=figures,
     )
     parts = GatewayParts(
         settings=settings,
@@ -215,21 +239,28 @@ def _build(
         keys=KeyRing(_path(settings.keys_file), [one.name for one in settings.platforms], clock),
         users=Users(_path(settings.users_file)),
     )
-    tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+    tasks: _Works = {
         "intake": lambda: intake.run(link),
-        "webhooks": deliverer.run,
+        WEBHOOKS: deliverer.run,
         "reconciler": reconciler.run,
         "restore sender": restore_sender.run,
-        "canceller of given-up reservations": GivenUpCanceller(store, machines, timing, clock).run,
-        "pruner of old rows": Pruner(store, settings.keep, timing, clock).run,
         "link": lambda: link.run(LinkForwarder(intake, machines, feed)),
+        **({} if feed is None else {"wall": feed.run}),
+        **_housekeeping(parts, figures),
+    }
+    return parts, _Background(twins, reconciler, deliverer, feed, tasks)
+
+
+def _housekeeping(parts: GatewayParts, figures: Figures) -> _Works:
+    """The parts that neither machines nor platforms notice."""
+    store, timing, clock = parts.store, parts.timing, parts.clock
+    return {
+        "canceller of given-up reservations": GivenUpCanceller(store, parts.machines, timing, clock).run,
+        "pruner of old rows": Pruner(store, parts.settings.keep, timing, clock, figures.rows_deleted).run,
         "suppressed log lines": _log_suppressed_lines,
         "keys file": parts.keys.file.run,
         "users file": parts.users.file.run,
     }
-    if feed is not None:
-        tasks["wall"] = feed.run
-    return parts, _Background(twins, reconciler, feed, tasks)
 
 
 def _path(name: str | None) -> Path | None:
@@ -243,12 +274,18 @@ def _make_deliverer(
     clock: Callable[[], float],
     webhooks_max: int,
     feed: WallFeed | None,
+    figures: Figures,
 ) -> tuple[Deliverer, Callable[[], None]]:
     """The deliverer of webhooks, and what is called after each change of the projection."""
     if feed is None:
-        deliverer = Deliverer(store, settings, timing, clock, webhooks_max)
+        deliverer = Deliverer(store, settings, timing, clock, webhooks_max, figures.webhook_attempted)
         return deliverer, deliverer.wake
-    deliverer = Deliverer(store, settings, timing, clock, webhooks_max, feed.webhook_attempted)
+
+    def on_attempt(entry: dict[str, Any]) -> None:
+        figures.webhook_attempted(entry)
+        feed.webhook_attempted(entry)
+
+    deliverer = Deliverer(store, settings, timing, clock, webhooks_max, on_attempt)
 
     def wake() -> None:
         deliverer.wake()
@@ -264,7 +301,9 @@ async def _log_suppressed_lines() -> None:
         log_suppressed_counts()
 
 
-def _start(name: str, work: Coroutine[Any, Any, None], on_fatal: Callable[[], None]) -> asyncio.Task[None]:
+def start_part(
+    name: str, work: Coroutine[Any, Any, None], on_fatal: Callable[[], None]
+) -> asyncio.Task[None]:
     """Starts a part that works until it is cancelled; if it dies, the process should end and restart."""
 
     def ended(task: asyncio.Task[None]) -> None:

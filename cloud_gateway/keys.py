@@ -16,14 +16,14 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 
-def main() -> int:
+def main(given: list[str] | None = None) -> int:
     """Reads the arguments, writes the file, prints the lines."""
     parser = argparse.ArgumentParser(prog="cloud_gateway.keys", description="makes an Ed25519 key pair")
     parser.add_argument(
         "--name", required=True, help="what machines know the key by: letters, digits, - and _"
     )
     parser.add_argument("file", type=Path, help="where the private key goes; must not exist")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if not re.fullmatch("[A-Za-z0-9_-]{1,64}", arguments.name):
         parser.error("a name has letters, digits, - and _, 64 at most")
     key = SigningKey.generate()

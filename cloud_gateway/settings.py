@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -123,6 +123,27 @@ class KeepSettings(Section):
     reservations_days: Days = 30.0
 
 
+class MetricsSettings(Section):
+    """The listener of `/metrics`. Beyond loopback a request needs `token`, as `Authorization: Bearer`."""
+
+    listen_host: Name = "127.0.0.1"
+    listen_port: Port
+    token: Annotated[SecretStr, Field(min_length=16, max_length=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _closed(self) -> MetricsSettings:
+        if self.token is None and not _is_loopback(self.listen_host):
+            raise ValueError("token: is needed where listen_host is not on loopback")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class WallSettings(Section):
     """The locker wall at `/`, for a bench: anybody who reaches the gateway acts there as `platform`, and as a
     person at the simulated machine whose control API is `simulator_url`."""
@@ -137,7 +158,7 @@ class Settings(Section):
     client's address in X-Forwarded-For. Gateways of one `share_group` behind one broker share the machines'
     events among them; they also share one database. `keys_file`: further API keys, as hashes
     (`cloud_gateway.api_keys`). `users_file`: people who may use the operators' pages by their names
-    (`cloud_gateway.users`)."""
+    (`cloud_gateway.users`). Without `metrics` nothing is served at `/metrics`."""
 
     listen_host: Name = "127.0.0.1"
     listen_port: Port
@@ -152,6 +173,7 @@ class Settings(Section):
     webhooks: WebhookSettings = WebhookSettings()
     limits: LimitSettings = LimitSettings()
     keep: KeepSettings = KeepSettings()
+    metrics: MetricsSettings | None = None
     wall: WallSettings | None = None
     platforms: Annotated[list[Platform], Field(min_length=1)]
 
@@ -213,12 +235,16 @@ class Timing:
     cancelled."""
     cancel_pause_s: float = 0.5
     """Pause between two searches for given-up reservations that turned up."""
+    stop_s: float = 12.0
+    """How long requests and webhooks under way may go on after the stop began: a caller waits for `wait_s`, a
+    receiver is waited for as long as `webhook_timeout_s`."""
     prune_s: float = 600.0
     """Pause between two rounds of deleting old rows."""
 
 
 def load(path: Path) -> Settings:
-    """The settings in the file at `path`, with the database beside it by default.
+    """The settings in the file at `path`. The database is by default in the folder that systemd keeps for the
+    service ($STATE_DIRECTORY, systemd.exec(5)), else beside the file.
 
     Raises `ConfigError` naming every wrong key.
     """
@@ -232,7 +258,8 @@ def load(path: Path) -> Settings:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         raise ConfigError(findings_of(error, data)) from None
-    url = settings.database_url or f"sqlite:///{path.resolve().parent / 'gateway.db'}"
+    place = os.environ.get("STATE_DIRECTORY", "").split(":")[0] or path.resolve().parent
+    url = settings.database_url or f"sqlite:///{Path(place) / 'gateway.db'}"
     # The store is synchronous; a URL for the asynchronous driver names the same file.
     url = url.replace("sqlite+aiosqlite:", "sqlite:", 1)
     mqtt = settings.mqtt.placed(path.resolve().parent, os.environ)

@@ -167,7 +167,7 @@ def _kiosk_browser(arguments: list[str]) -> int:
     keep_rich_out()
     from edge_agent.process.browser.watch import BrowserWatch
     from edge_agent.process.log_output import configure
-    from edge_agent.process.supervisor import Supervisor
+    from edge_agent.supervisor import Supervisor
 
     configure(sys.stderr, os.environ)
     supervisor = Supervisor.of(os.environ, os.getpid())

@@ -17,6 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Literal
 
 import h11
@@ -242,6 +243,11 @@ class Server(uvicorn.Server):
             await asyncio.wait(self._accepting)
         await super().shutdown(sockets)
 
+    def cut_short(self) -> None:
+        """Cancels the requests under way."""
+        for task in self.server_state.tasks:
+            task.cancel()
+
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -278,15 +284,17 @@ def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -
     log().error("loop_error", reason=str(context.get("message", "")), **found)
 
 
-def config_of(app: Any, trusted: Sequence[str], lifespan: Literal["on", "off"] = "on") -> uvicorn.Config:
-    """Uvicorn's configuration."""
+def config_of(
+    app: Any, trusted: Sequence[str], lifespan: Literal["on", "off"] = "on", *, stop_s: float = 1.0
+) -> uvicorn.Config:
+    """Uvicorn's configuration. `stop_s`: how long requests under way may go on after the stop began."""
     return uvicorn.Config(
         app,
         access_log=False,
         log_config=None,
         server_header=False,
         forwarded_allow_ips=list(trusted),
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=ceil(stop_s),
         lifespan=lifespan,
         ws="none",
         http=BoundedProtocol,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from time import perf_counter
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,8 +24,14 @@ REQUEST_ID_MAX = 1024
 class RequestMiddleware:
     """ASGI middleware. The log gets the route's template, never the path, which may hold a code."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        on_ended: Callable[[str, str, int, float], None] = lambda _method, _route, _status, _took_s: None,
+    ) -> None:
+        """`on_ended` is called with method, route, status and seconds of every request."""
         self._app = app
+        self._on_ended = on_ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request; anything else passes through."""
@@ -70,15 +77,18 @@ class RequestMiddleware:
             failure = Refusal(Code.INTERNAL, "internal error")
             await refusal_response(failure)(scope, receive, send_with_id)
         finally:
+            took_s = perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._on_ended(method, route, status, took_s)
             log().info(
                 "request",
                 method=method,
-                route=getattr(scope.get("route"), "path", "unmatched"),
+                route=route,
                 status=status,
                 platform=state.get("platform_name"),
                 key=state.get("key_name"),
                 request_id=x_request_id,
-                ms=round((perf_counter() - started) * 1000, 1),
+                ms=round(took_s * 1000, 1),
             )
 
 

@@ -23,7 +23,16 @@ BATCH = 500
 class Pruner:
     """Deletes old rows every `Timing.prune_s`."""
 
-    def __init__(self, store: Store, keep: KeepSettings, timing: Timing, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keep: KeepSettings,
+        timing: Timing,
+        clock: Callable[[], float],
+        on_deleted: Callable[[dict[str, int]], None] = lambda _by_table: None,
+    ) -> None:
+        """`on_deleted` is called after each round, with the numbers of rows."""
+        self._on_deleted = on_deleted
         self._store = store
         self._keep = keep
         self._timing = timing
@@ -34,7 +43,7 @@ class Pruner:
         while True:
             await asyncio.sleep(self._timing.prune_s)
             try:
-                await self.prune_once()
+                self._on_deleted(await self.prune_once())
             except SQLAlchemyError as error:
                 log().error("database_failed", **error_fields(error))
 

@@ -133,6 +133,16 @@ class Store:
 
         await asyncio.to_thread(end)
 
+    @property
+    def writes_waiting(self) -> int:
+        """How many writes wait for a thread."""
+        return self._writer._work_queue.qsize()
+
+    @property
+    def reads_waiting(self) -> int:
+        """How many reads wait for a thread."""
+        return self._readers._work_queue.qsize()
+
     async def write(self, work: Callable[[Connection], Result]) -> Result:
         """Runs `work` in one transaction: committed when it returns, undone by an error.
 

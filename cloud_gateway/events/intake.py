@@ -21,6 +21,7 @@ from cloud_gateway.events.projection import put_machine, put_view
 from cloud_gateway.events.restore_sender import RestoreSender
 from cloud_gateway.events.sequence import keep_rejected, lock_machine, take_events
 from cloud_gateway.events.twins import Twins
+from cloud_gateway.figures import Figures
 from cloud_gateway.logs import error_fields, log
 from cloud_gateway.machines.commands import (
     MachineCommands,
@@ -99,6 +100,7 @@ class Intake:
         restore_sender: RestoreSender | None = None,
         accounts: MachineAccounts | None = None,
         seals: Seals | None = None,
+        figures: Figures | None = None,
     ) -> None:
         self._store = store
         self._machines = machines
@@ -110,6 +112,7 @@ class Intake:
         self._restore_sender = restore_sender or RestoreSender(store, machines)
         self._accounts = accounts or MachineAccounts()
         self._seals = seals or Seals(())
+        self._figures = figures or Figures()
         self._lanes: list[asyncio.Queue[Received]] = [asyncio.Queue() for _ in range(store.writers)]
         self._unacknowledged: deque[Received] = deque()
         self._done: set[int] = set()
@@ -209,6 +212,7 @@ class Intake:
         try:
             if await self._store.write(work):
                 self._wake_webhooks()
+            self._figures.events_stored(len(admitted))
         except DATABASE_GONE:
             raise
         except Exception as error:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Protocol
 
+from cloud_gateway.figures import Figures
 from cloud_gateway.logs import log
 from cloud_gateway.machines.mqtt_link import OutgoingCommand
 from cloud_gateway.settings import Timing
@@ -100,6 +101,7 @@ class MachineCommands:
         clock: Callable[[], float],
         link: CommandLink,
         has_twins: Callable[[str], Awaitable[bool]] = _never,
+        figures: Figures | None = None,
     ) -> None:
         """`has_twins`: whether two machines use one machine_id."""
         self._gateway_id = gateway_id
@@ -107,6 +109,7 @@ class MachineCommands:
         self._clock = clock
         self._link = link
         self._twins_found = has_twins
+        self._figures = figures or Figures()
         self._online: dict[str, Online] = {}
         self._awaited: dict[bytes, SentCommand] = {}
         self._ended: OrderedDict[bytes, tuple[float, SentCommand]] = OrderedDict()
@@ -180,6 +183,8 @@ class MachineCommands:
             code = int(Code.INTERNAL)
             raise
         finally:
+            took_s = perf_counter() - started
+            self._figures.command_ended(name, code, took_s)
             log().info(
                 "command",
                 command=name,
@@ -187,7 +192,7 @@ class MachineCommands:
                 x_request_id=x_request_id,
                 request_id=command_id,
                 code=code,
-                ms=round((perf_counter() - started) * 1000, 1),
+                ms=round(took_s * 1000, 1),
             )
 
     async def _call(

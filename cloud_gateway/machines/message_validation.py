@@ -104,7 +104,14 @@ class MachineAccounts:
     """For each machine its quota of events and the count of its rejected messages. Used on the event loop
     only. `clock` is monotonic, in seconds."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic, quota_bytes: int = QUOTA_BYTES) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = monotonic,
+        quota_bytes: int = QUOTA_BYTES,
+        on_rejected: Callable[[str], None] = lambda _kind: None,
+    ) -> None:
+        """`on_rejected` is called with the kind of each rejected message."""
+        self._on_rejected = on_rejected
         self._clock = clock
         self._quota_bytes = quota_bytes
         self._by_machine: OrderedDict[str, _Account] = OrderedDict()
@@ -117,6 +124,7 @@ class MachineAccounts:
     def count_rejected(self, machine_id: str, kind: str) -> None:
         """Counts a rejected message of a kind: event, state, reply or quota."""
         self._account(machine_id).rejected[kind] += 1
+        self._on_rejected(kind)
 
     def take_quota(self, machine_id: str, sizes: Sequence[int]) -> bool:
         """Takes events of these sizes in bytes from the machine's quota; False, and nothing is taken, if it

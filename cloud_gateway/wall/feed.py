@@ -102,6 +102,11 @@ class WallFeed:
         """A webhook was delivered, has failed, or is no longer retried."""
         self._recent_lines.append(self._publish("webhook", **entry))
 
+    def close_pages(self) -> None:
+        """Ends every page's stream: the gateway stops."""
+        for queue in tuple(self._pages):
+            self._end(queue)
+
     async def run(self) -> None:
         """Publishes the ongoing reservations when they change, until cancelled."""
         while True:
@@ -165,11 +170,14 @@ class WallFeed:
             try:
                 queue.put_nowait(line)
             except asyncio.QueueFull:
-                self._pages.discard(queue)
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(None)
+                self._end(queue)
         return line
+
+    def _end(self, queue: asyncio.Queue[str | None]) -> None:
+        self._pages.discard(queue)
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(None)
 
 
 async def _next(queue: asyncio.Queue[str | None]) -> str | None:

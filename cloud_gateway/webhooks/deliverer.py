@@ -86,6 +86,7 @@ class Deliverer:
         # Names are resolved in threads of their own, because that can take long.
         self._resolvers = ThreadPoolExecutor(RESOLVERS, "gateway-resolve")
         self._wake_event = asyncio.Event()
+        self._stopping = False
         self._busy: Counter[ReceiverKey] = Counter()
         self._under_way: dict[int, tuple[str, str]] = {}  # platform and URL by position
 
@@ -93,12 +94,25 @@ class Deliverer:
         """Signals that there may be something to deliver."""
         self._wake_event.set()
 
+    def stop(self) -> None:
+        """Starts no more deliveries; `run` returns when those under way have ended."""
+        self._stopping = True
+        self.wake()
+
     async def run(self) -> None:
-        """Works until cancelled; deliveries under way then are sent again after the next start."""
+        """Works until stopped or cancelled. Deliveries that did not end are put back: they are sent again by
+        another gateway or after the next start, with the same id."""
         try:
             await self._work()
         finally:
             self._resolvers.shutdown(wait=False, cancel_futures=True)
+            await self._put_back()
+
+    async def _put_back(self) -> None:
+        try:
+            await self._store.write(lambda db: release(db, self._gateway_id))
+        except SQLAlchemyError as error:  # then the leases end by themselves
+            log().error("database_failed", **error_fields(error))
 
     async def _work(self) -> None:
         # No environment proxies and no connection limit: we limit each receiver ourselves.
@@ -109,7 +123,7 @@ class Deliverer:
             asyncio.TaskGroup() as group,
         ):
             await self._until_written(lambda: self._store.write(lambda db: release(db, self._gateway_id)))
-            while True:
+            while not self._stopping:
                 self._wake_event.clear()
                 await self._until_written(lambda: self._start_due(client, group))
                 try:
@@ -120,7 +134,7 @@ class Deliverer:
                     pass
 
     async def _until_written(self, work: Callable[[], Any]) -> None:
-        while True:
+        while not self._stopping:
             try:
                 await work()
                 return
@@ -139,7 +153,7 @@ class Deliverer:
     ) -> int | None:
         """Starts some of what is due after a position; returns the last position it examined if there may be
         more."""
-        if len(self._under_way) >= self._deliveries_max:
+        if self._stopping or len(self._under_way) >= self._deliveries_max:
             return None
         now_s, full = self._clock(), self._full_receivers()
         found = await self._store.read(

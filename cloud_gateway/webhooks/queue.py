@@ -142,9 +142,9 @@ def postpone(
 
 
 def release(db: Connection, gateway_id: str) -> None:
-    """Releases the leases that a gateway of this name held in an earlier run."""
-    mine = webhooks.c.lease_owner == gateway_id
-    db.execute(update(webhooks).where(mine).values(lease_owner=None, lease_until_s=0.0))
+    """Releases the leases that a gateway of this name holds, from an earlier run or at its end."""
+    mine = (webhooks.c.lease_owner == gateway_id, webhooks.c.state == "waiting")
+    db.execute(update(webhooks).where(*mine).values(lease_owner=None, lease_until_s=0.0))
 
 
 def requeue(db: Connection, position: int, now_s: float) -> bool:

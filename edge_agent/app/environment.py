@@ -27,12 +27,12 @@ from edge_agent.journal.store import JournalStore
 from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.process.board_serial import board_serial
-from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.topics import Topics
 from edge_agent.remote.interfaces import ServiceControl
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.writer import ThreadWriter, Writer
+from edge_agent.supervisor import Supervisor
 
 
 async def run_inline(work: Callable[[], list[str]]) -> list[str]:

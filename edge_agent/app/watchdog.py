@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import structlog
 
-from edge_agent.process.supervisor import Supervisor
 from edge_agent.runtime.loop_watch import LoopWatch, MonitoredLoop
+from edge_agent.supervisor import Supervisor
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,11 +24,13 @@ class Hook:
 
 @dataclass
 class Receiver:
-    """A real HTTP server for webhooks; `status` gives the answer of each, None for silence."""
+    """A real HTTP server for webhooks; `status` gives the answer of each, None for silence; `hold` is awaited
+    before it."""
 
     port: int = 0
     got: list[Hook] = field(default_factory=list)
     status: Callable[[Hook], int | None] = lambda _: 200
+    hold: Callable[[Hook], Awaitable[None]] | None = None
     location: str = ""
     retry_after: str = ""
 
@@ -46,6 +48,8 @@ class Receiver:
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             hook = Hook(head[0].split(" ")[1], headers, json.loads(body), body)
             self.got.append(hook)
+            if self.hold is not None:
+                await self.hold(hook)
             status = self.status(hook)
             if status is None:
                 await reader.read()  # until the other side gives up

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ import pytest
 from cloud_gateway.app import listen
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.receiver import receiver
-from tests.cloud_gateway.support import API, KEY, RESERVE, Peer, error, silent
+from tests.cloud_gateway.support import API, KEY, RESERVE, Peer, error
 from tests.support.broker import Broker
 from tools.bench.ports import free_port
 
@@ -69,35 +68,7 @@ async def _healthy(port: int) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_cleanly_even_with_a_request_under_way(
-    tmp_path: Path, broker: Broker, number: signal.Signals
-) -> None:
-    port = free_port()
-    peer = Peer(broker.port, scripts={"reserve": silent})
-    await asyncio.to_thread(peer.start)
-    try:
-        config = write_config(tmp_path, port, broker.port)
-        async with (
-            process(config, port, tmp_path / "log") as running,
-            httpx.AsyncClient(headers={"X-API-Key": KEY}, trust_env=False, timeout=15) as http,
-        ):
-            url = f"http://127.0.0.1:{port}{API}/reservations"
-            call = asyncio.create_task(_post_until_taken(http, url, peer))
-            async with asyncio.timeout(10):
-                while not peer.late:
-                    await asyncio.sleep(0.01)
-            running.send_signal(number)
-            # The call itself would wait for 8 s.
-            assert await asyncio.to_thread(running.wait, 6) == 0
-            answer = await call
-            assert (answer.status_code, answer.json()["code"]) == (500, 13)
-        assert "Traceback" not in (tmp_path / "log").read_text()
-    finally:
-        await asyncio.to_thread(peer.stop)
-
-
-async def _post_until_taken(http: httpx.AsyncClient, url: str, peer: Peer) -> httpx.Response:
+async def post_until_taken(http: httpx.AsyncClient, url: str, peer: Peer) -> httpx.Response:
     """Asks until the machine was reached: just after the start it may not be known yet."""
     while True:
         response = await http.post(url, json=RESERVE)
@@ -172,7 +143,7 @@ async def _exercise(http: httpx.AsyncClient, base: str, peer: Peer) -> list[str]
     """Everything that handles a code, well and badly; gives the codes and QR texts."""
     peer.reservations.update({f"filler{n}": {} for n in range(31_000)})  # codes that nothing else looks like
     async with asyncio.timeout(10):
-        made = (await _post_until_taken(http, f"{base}{API}/reservations", peer)).json()
+        made = (await post_until_taken(http, f"{base}{API}/reservations", peer)).json()
     path = f"{base}{API}/reservations/{made['reservation_id']}"
     await http.get(path)
     await http.get(f"{base}{API}/reservations", headers={"X-API-Key": "wrong-key"})

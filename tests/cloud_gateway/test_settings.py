@@ -54,7 +54,7 @@ def test_the_example_is_good() -> None:
     assert settings.share_group == Settings.model_fields["share_group"].default
 
 
-def test_the_keys_of_the_link_that_the_example_only_shows_are_good(
+def test_the_keys_that_the_example_only_shows_are_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = tmp_path / "seed"
@@ -62,13 +62,29 @@ def test_the_keys_of_the_link_that_the_example_only_shows_are_good(
     seed.chmod(0o400)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     text = (Path(__file__).parents[2] / "config" / "gateway.example.toml").read_text()
-    mqtt = re.sub(r"^# (\w+ = |\[mqtt\.tls\])", r"\1", text[text.index("[mqtt]") :], flags=re.MULTILINE)
+    mqtt = re.sub(
+        r"^# (\w+ = |\[mqtt\.tls\]|\[metrics\])", r"\1", text[text.index("[mqtt]") :], flags=re.MULTILINE
+    )
     path = tmp_path / "gateway.toml"
     path.write_text(text[: text.index("[mqtt]")] + mqtt)
-    found = load(path).mqtt
+    settings = load(path)
+    found = settings.mqtt
     assert (found.port, found.transport, found.signing_key_name) == (1883, "websockets", "gateway-2026")
     assert found.tls is not None
     assert found.tls.key_file == str(tmp_path / "key.pem")
+    assert settings.metrics is not None
+    assert (settings.metrics.listen_host, settings.metrics.listen_port) == ("127.0.0.1", 9464)
+
+
+def test_a_service_keeps_its_database_in_its_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(GOOD)
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/edge-gateway")
+    assert load(path).database_url == "sqlite:////var/lib/edge-gateway/gateway.db"
+    path.write_text('database_url = "sqlite:////elsewhere/g.db"\n' + GOOD)
+    assert load(path).database_url == "sqlite:////elsewhere/g.db"
 
 
 def test_the_asynchronous_spelling_means_the_same_file(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from edge_agent.app.agent import Agent
 from edge_agent.cloud import telemetry
 from edge_agent.config import load_settings
-from edge_agent.process.supervisor import Supervisor
 from edge_agent.runtime.loop_watch import LoopWatch, MonitoredLoop
+from edge_agent.supervisor import Supervisor
 from tests.support.site import Site
 from tests.support.supervisor import Entries, FakeSupervisor, logged, silent
 from tools.bench.settings import REPOSITORY

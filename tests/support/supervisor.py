@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from edge_agent.process.supervisor import Supervisor
+from edge_agent.supervisor import Supervisor
 
 Entries = list[MutableMapping[str, Any]]
 

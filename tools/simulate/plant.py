@@ -27,10 +27,10 @@ from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
 from edge_agent.mqtt.event_queue import EventQueue
 from edge_agent.mqtt.messages import Message, OnAcknowledged
-from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.incoming import IncomingCommand
+from edge_agent.supervisor import Supervisor
 from tools.bus_simulator.plant import build_devices, build_world, line_baud
 
 EPOCH_S = 1_750_000_000.0
