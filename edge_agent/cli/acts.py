@@ -20,6 +20,7 @@ from edge_agent.cli.daemon import (
     Socket,
     call,
     console,
+    file_problem,
     print_json,
     problems,
 )
@@ -147,7 +148,7 @@ def _append(path: Path, name: str, made: str) -> None:
     except TechniciansFault as fault:
         raise _stop(from_daemon(str(fault)), REFUSED) from None
     except OSError as error:
-        raise _stop(f"{path}: {error.strerror}", USAGE) from None
+        raise _stop(file_problem(path, error), USAGE) from None
 
 
 def _give_to_service(descriptor: int) -> None:

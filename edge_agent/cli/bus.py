@@ -23,6 +23,7 @@ from edge_agent.cli.daemon import (
     Socket,
     call,
     console,
+    file_problem,
     print_json,
     print_json_line,
     problems,
@@ -203,7 +204,7 @@ def _written(path: Path) -> Iterator[TextIO]:
     except BrokenPipeError:
         raise  # the reader of the pipe has gone
     except OSError as error:
-        problems.print(f"{path}: {error.strerror}", style="red", highlight=False, markup=False)
+        problems.print(file_problem(path, error), style="red", highlight=False, markup=False)
         raise typer.Exit(USAGE) from None
 
 

@@ -97,6 +97,11 @@ DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
 DEFAULT_CONFIG = Path("/etc/edge-agent/locker.toml")
 
 
+def file_problem(path: object, error: OSError) -> str:
+    """What is wrong with a file, in the language of the locale."""
+    return f"{path}: {from_daemon(error.strerror or str(error))}"
+
+
 _ERRNO = re.compile(r"^\[Errno \d+\] ")
 
 

@@ -92,7 +92,7 @@ def _read(path: Path) -> str:
         mode = path.stat().st_mode
         pin = path.read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or _("is not UTF-8")
+        why = from_daemon(getattr(error, "strerror", None) or "") or _("is not UTF-8")
         raise _unusable(path, why) from None
     if stat.S_IMODE(mode) & 0o077:
         mode_text = f"{stat.S_IMODE(mode):04o}"

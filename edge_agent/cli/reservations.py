@@ -18,6 +18,7 @@ from edge_agent.cli.daemon import (
     Socket,
     call,
     console,
+    file_problem,
     print_json,
     problems,
     visible,
@@ -114,7 +115,7 @@ def _temperatures(socket: Path, as_json: bool, reservation_id: str, svg: Path | 
         try:
             svg.write_text(temperature_log.as_svg(log), encoding="utf-8")
         except OSError as error:
-            problems.print(f"{svg}: {error.strerror}", style="red", highlight=False, markup=False)
+            problems.print(file_problem(svg, error), style="red", highlight=False, markup=False)
             raise typer.Exit(USAGE) from None
     if as_json:
         print_json(log)

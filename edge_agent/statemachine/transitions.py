@@ -153,7 +153,7 @@ class CellGuard(StrEnum):
     UNTOUCHED = "known empty, not faulty, and its contact not in doubt"
     UNDOUBTED = "proven empty by a scale, or no unlock of unknown outcome and no scale that shows something"
     ONLY_OPENED = "it awaits inspection only because it was opened"
-    SOMETHING_TO_CLEAR = "in need of clearing: faulty, worn, in doubt with its door closed, or forced open"
+    SOMETHING_TO_CLEAR = "in need of clearing (faulty, worn, in doubt with its door closed, or forced open)"
 
 
 @dataclass(frozen=True, slots=True)

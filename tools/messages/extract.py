@@ -155,6 +155,10 @@ STATEMENTS = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ")
 DAEMON_WORDS = (
     "Is a directory",
     "Connection refused",
+    "File exists",
+    "No space left on device",
+    "Not a directory",
+    "Read-only file system",
     "No such file or directory",
     "Permission denied",
     "contact",

@@ -21,10 +21,11 @@ from edge_agent.cli.daemon import (
     AsJson,
     Socket,
     console,
+    file_problem,
     print_json,
     problems,
 )
-from edge_agent.cli.text.language import _
+from edge_agent.cli.text.language import _, from_daemon
 from edge_agent.runtime.clock import SystemClock
 
 
@@ -69,7 +70,7 @@ def bundle(
         text = _("{file}: {number} parts", file=file, number=len(found))
         console.print(text, highlight=False, markup=False, soft_wrap=True)
         for name, why in missing.items():
-            text = _("without {name}: {why}", name=name, why=why)
+            text = _("without {name}: {why}", name=name, why=from_daemon(why))
             problems.print(text, style="yellow", highlight=False, markup=False)
     if no_daemon:
         raise typer.Exit(NO_DAEMON)
@@ -85,5 +86,5 @@ def _write(file: Path, folder: str, found: dict[str, bytes], at_s: int) -> None:
                 entry.size, entry.mtime, entry.mode = len(content), at_s, 0o600
                 archive.addfile(entry, io.BytesIO(content))
     except OSError as error:
-        problems.print(f"{file}: {error.strerror}", style="red", highlight=False, markup=False)
+        problems.print(file_problem(file, error), style="red", highlight=False, markup=False)
         raise typer.Exit(USAGE) from None

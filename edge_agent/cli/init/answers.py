@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from edge_agent.cli.daemon import problems
+from edge_agent.cli.daemon import file_problem, problems
 from edge_agent.cli.init import words
 from edge_agent.cli.text.language import _
 from edge_agent.cli.text.lines import prompt
@@ -70,7 +70,7 @@ def read_answers(path: Path) -> dict[str, str]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadAnswer(f"{path}: {error.strerror}") from None
+        raise BadAnswer(file_problem(path, error)) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadAnswer(_("{file}: not TOML: {error}", file=path, error=error)) from None
     unknown = sorted(set(document) - set(KEYS))

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import typer
 
-from edge_agent.cli.daemon import DEFAULT_CONFIG, REFUSED, USAGE, AsJson, console, print_json, problems
+from edge_agent.cli.daemon import (
+    DEFAULT_CONFIG,
+    REFUSED,
+    USAGE,
+    AsJson,
+    console,
+    file_problem,
+    print_json,
+    problems,
+)
 from edge_agent.cli.init import options
 from edge_agent.cli.init.answers import (
     KEYS,
@@ -180,7 +189,7 @@ def _write(
         findings = [_("not consistent: {finding}", finding=one) for one in said]
         raise _stop("\n".join(findings), USAGE) from None
     except OSError as error:
-        raise _stop(f"{output}: {error.strerror}", USAGE) from None
+        raise _stop(file_problem(output, error), USAGE) from None
     if as_json:
         print_json(_summary(output, settings, machine, remarks))
     else:

@@ -10,7 +10,16 @@ from urllib.parse import quote
 import typer
 
 from edge_agent import __version__
-from edge_agent.cli.daemon import DEFAULT_SOCKET, REFUSED, USAGE, Socket, call, console, problems
+from edge_agent.cli.daemon import (
+    DEFAULT_SOCKET,
+    REFUSED,
+    USAGE,
+    Socket,
+    call,
+    console,
+    file_problem,
+    problems,
+)
 from edge_agent.cli.pin import As, PinFile
 from edge_agent.cli.record.steps import NotRecorded, TerminalDialog, VectorRecorder
 from edge_agent.cli.text.language import _, marked, plural
@@ -131,7 +140,7 @@ def _write(file: Path, text: str) -> None:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
     except OSError as error:
-        raise _stop(f"{file}: {error.strerror}", USAGE) from None
+        raise _stop(file_problem(file, error), USAGE) from None
 
 
 def _stop(why: str, code: int) -> typer.Exit:

@@ -236,3 +236,20 @@ def test_what_stands_in_a_line_of_the_wall_fits_in_it(language: str) -> None:
     with in_language(language):
         words = [*map(status_word, STATUSES), *map(flag_word, FLAGS)]
     assert [word for word in words if len(word) > 15] == []
+
+
+@pytest.mark.parametrize(
+    ("language", "why"), [("en", "No such file or directory"), ("de", "keine solche Datei")]
+)
+def test_what_is_wrong_with_a_file_is_in_the_language_of_the_locale(
+    language: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", f"{language}_DE.UTF-8")
+    monkeypatch.setenv("COLUMNS", "300")
+    nowhere = tmp_path / "none" / "file"
+    for words in (
+        ["check", "--config", str(nowhere)],
+        ["technician", "maria", "--append", str(nowhere)],
+    ):
+        done = CliRunner().invoke(app, words, input="739154\n")
+        assert f"{nowhere}: {why}" in done.stderr, words
