@@ -27,7 +27,7 @@ FORGIVEN_NS = 24 * 3600 * 10**9
 """After a day without an invalid entry the rests begin at their shortest again."""
 
 FORGIVEN_BY_SUCCESS_NS = 60 * 10**9
-HOUR_NS = 3600 * 10**9
+MINUTE_NS, HOUR_NS = 60 * 10**9, 3600 * 10**9
 WRONG_IN_AN_HOUR, WRONG_IN_A_DAY = 20, 60
 """This many guesses of one way rest it for an hour, whatever was forgiven."""
 
@@ -82,9 +82,9 @@ def count_invalid(builder: StepBuilder, way: Way, *, guess: bool) -> None:
         return
     resting = Guesses((), wrong, too_many, known.rests + 1, now, now)
     builder.put("guesses", way, resting)
-    counted = (
-        f"{len(wrong)} wrong entries of {way} within a day" if too_many else f"{INVALID_ENTRIES} of {way}"
-    )
+    counted = f"{INVALID_ENTRIES} invalid entries of {way} within {WINDOW_NS // MINUTE_NS} min"
+    if too_many:
+        counted = f"{len(wrong)} wrong entries of {way} within a day"
     detail = f"{counted} opened nothing; resting for {rest_ns(resting) // 10**9} s"
     if way == "digits":
         detail += "; a full right QR text still opens"

@@ -120,8 +120,14 @@ def test_numbers_follow_the_rules_of_the_language(monkeypatch: pytest.MonkeyPatc
         ),
         ("DOOR_FORCED: opened without a pulse", "DOOR_FORCED: ging ohne Impuls auf"),
         (
-            "7 opened nothing; resting for 60 s; a full right QR text still opens",
-            "7 öffneten nichts; Pause von 60 s; ein vollständiger richtiger QR-Text öffnet weiterhin",
+            (
+                "7 invalid entries of digits within 5 min opened nothing; resting for 60 s;"
+                " a full right QR text still opens"
+            ),
+            (
+                "7 ungültige Eingaben (digits) in 5 min öffneten nichts; Pause von 60 s;"
+                " ein vollständiger richtiger QR-Text öffnet weiterhin"
+            ),
         ),
         ("cell A01 has no scale", "Fach A01 hat keine Waage"),
         ("cell A01 does what nobody knows", "cell A01 does what nobody knows"),
