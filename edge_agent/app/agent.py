@@ -217,6 +217,7 @@ class Agent:
             self.link,
             self.publisher,
             self.buses,
+            commands_wait=lambda: self.commands.busy,
             diagnosis=lambda: self.diagnosis,
             sender_check=self._sender_checks.service,
         )
@@ -481,6 +482,7 @@ class Agent:
             environment.service,
             self.diagnosis,
             self.signals,
+            self.remote.readiness,
         )
 
 

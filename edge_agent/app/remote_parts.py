@@ -21,7 +21,7 @@ from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.service_commands import DriftedKey, LastChange, ReportedConfiguration
 from edge_agent.protocol.topics import Topics
 from edge_agent.remote.handler import ServiceCommandHandler, is_service_command
-from edge_agent.remote.interfaces import ServiceParts
+from edge_agent.remote.interfaces import ServiceParts, UpdateOutcome
 from edge_agent.remote.reporter import ServiceReporter
 from edge_agent.remote.work import ServiceWork
 from edge_agent.runtime.incoming import IncomingCommand
@@ -29,6 +29,7 @@ from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.writer import Writer
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.diagnosis.diagnose import Diagnosis
+from edge_agent.service.readiness import Readiness
 
 log = structlog.get_logger()
 
@@ -47,15 +48,20 @@ class RemoteParts:
         publisher: Publisher,
         buses: BusService,
         *,
+        commands_wait: Callable[[], bool],
         diagnosis: Callable[[], Diagnosis],
         sender_check: SignatureCheck | None,
     ) -> None:
+        """`commands_wait`: whether a command of the gateway waits for its outcome."""
         self._settings = settings
         self._control = environment.service
         self._link = link
         self._topics = topics = Topics(settings.machine.machine_id)
         socket = settings.path(settings.paths.socket)
         parts = ServiceParts(buses, diagnosis, environment.service, socket, run_command)
+        self._commands_wait = commands_wait
+        owners = {name: place.bus for name, place in buses.places.items()}
+        self.readiness = Readiness(loop, environment.clock, owners, lambda: link.up, self._busy_with)
         self.reporter = ServiceReporter(loop, store, writer, topics, link.publish)
         self.handler = ServiceCommandHandler(
             loop,
@@ -69,6 +75,7 @@ class RemoteParts:
             reporter=self.reporter,
             publish_reply=publisher.reply,
             remote_state=self._remote_state,
+            update_outcome=self._update_outcome,
         )
 
     def takes(self, incoming: IncomingCommand) -> bool:
@@ -93,6 +100,18 @@ class RemoteParts:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.handler.run(), name="service commands")
             group.create_task(self.reporter.run(), name="reports on service commands")
+
+    def _busy_with(self) -> str:
+        """Which work an update would interrupt, besides doors; "" if there is none."""
+        if self._commands_wait():
+            return "a command is under way"
+        if self._remote_state().trial is not None:
+            return "remote settings are on trial"
+        command = self.handler.busy_with
+        return f"the service command {command} is under way" if command else ""
+
+    def _update_outcome(self) -> UpdateOutcome | None:
+        return None if self._control is None else self._control.update_outcome()
 
     def _remote_state(self) -> RemoteState:
         return RemoteState() if self._control is None else self._control.remote_state()

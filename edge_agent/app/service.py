@@ -20,6 +20,7 @@ from edge_agent.app.environment import Environment
 from edge_agent.app.reload import objections
 from edge_agent.app.remote_configuration import RESTARTED, RemoteConfiguration
 from edge_agent.app.startup import NOTHING, Confirmed
+from edge_agent.app.update_handover import UPDATER_STATE, UpdateHandover, UpdateOutcome, wish_beside
 from edge_agent.config import Settings
 from edge_agent.config.changes import Change, changes
 from edge_agent.config.effective import effective
@@ -64,11 +65,14 @@ class Service:
         environment: Callable[[Settings], Environment],
         *,
         confirmed: Confirmed = NOTHING,
+        updater_state: Path = UPDATER_STATE,
     ) -> None:
-        """`settings`: the content of the file. `confirmed`: see `Environment.confirmed`."""
+        """`settings`: the content of the file. `confirmed`: see `Environment.confirmed`. `updater_state`: the
+        file that the updater writes."""
         self._confirmed = confirmed
         self.file = file
         self._remote = RemoteConfiguration(remote_file(settings.path(settings.paths.journal)), file)
+        self._update = UpdateHandover(wish_beside(settings.path(settings.paths.journal)), updater_state)
         self._first = settings
         self._environment_of = environment
         self._loaded: ConfigurationInUse
@@ -266,7 +270,11 @@ class Service:
 
     def request_update(self, version: str, request_id: str) -> None:
         """See `ServiceControl.request_update`."""
-        raise Refusal(Code.NOT_BUILT, "this machine has no updater")
+        self._update.request(version, request_id)
+
+    def update_outcome(self) -> UpdateOutcome | None:
+        """See `ServiceControl.update_outcome`."""
+        return self._update.outcome()
 
     async def reload(self, actor: str) -> list[Change]:
         """Reads the file and starts to apply its changes. Returns the changes; an empty list if there are

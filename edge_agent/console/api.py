@@ -32,6 +32,7 @@ from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import journal_fault
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.diagnosis.diagnose import Diagnosis
+from edge_agent.service.readiness import Readiness
 from edge_agent.service.report import LONGEST_LIST, Report
 from edge_agent.service.timeline import Place
 from edge_agent.statemachine.outputs import Answer
@@ -97,6 +98,8 @@ class ConsolePort:
     """Without it there is no self-test."""
     signals: Signals | None = None
     """Without it no signal blinks."""
+    readiness: Readiness | None = None
+    """For the updater."""
 
 
 def create_app(port: ConsolePort) -> Starlette:
@@ -140,6 +143,7 @@ def create_app(port: ConsolePort) -> Starlette:
         routes=[
             Route("/v1/code", code, methods=["POST"]),
             Route("/v1/alive", shows(lambda: {"alive": True})),
+            *([] if port.readiness is None else [Route("/v1/readiness", shows(port.readiness.report))]),
             Route("/v1/status", shows(partial(_status, port))),
             Route("/v1/configuration", shows(partial(_configuration, port))),
             Route("/v1/reload", partial(_reload, port), methods=["POST"]),

@@ -31,6 +31,7 @@ from edge_agent.protocol.service_commands import (
     decode_service,
 )
 from edge_agent.protocol.topics import Topics
+from edge_agent.remote.interfaces import UpdateOutcome
 from edge_agent.remote.reporter import ServiceReporter
 from edge_agent.remote.work import JSON, Result, ServiceWork
 from edge_agent.runtime.admission import require_our_reply_topic, require_properties
@@ -44,6 +45,8 @@ log = structlog.get_logger()
 
 MOST_WAITING = 16
 """At most this many service commands wait for their turn; any further one is refused with `OFFLINE`."""
+UPDATE_CHECK_S = 5.0
+"""How often the state of the updater is read."""
 OUTLIVE_PROCESS = frozenset({"config-set", "restart-service", "update"})
 """Commands whose outcome is settled after a restart, or by another process."""
 NO_KEYS = "this machine takes no service commands: its configuration has no key in [service.keys]"
@@ -57,7 +60,7 @@ class ServiceCommandHandler:
 
     `keys`: the rights of each key; `sender_check` knows these keys only, and is None without any.
     `publish_reply` is called with topic, Correlation Data and JSON. `remote_state` gives the remote
-    settings, which show what came of a `config-set`.
+    settings, which show what came of a `config-set`; `update_outcome` what came of an `update`.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class ServiceCommandHandler:
         reporter: ServiceReporter,
         publish_reply: Callable[[str, bytes | None, str], None],
         remote_state: Callable[[], RemoteState],
+        update_outcome: Callable[[], UpdateOutcome | None],
     ) -> None:
         self._loop = loop
         self._store = store
@@ -85,6 +89,9 @@ class ServiceCommandHandler:
         self._reporter = reporter
         self._publish_reply = publish_reply
         self._remote_state = remote_state
+        self._update_outcome = update_outcome
+        self.busy_with = ""
+        """The command that is being carried out; empty if there is none."""
         self._one_at_a_time = asyncio.Lock()
         self._replies = Topics(machine_id).reply("")
         self._waiting: asyncio.Queue[tuple[ServiceRow, ServiceCommand]] = asyncio.Queue(MOST_WAITING)
@@ -162,11 +169,38 @@ class ServiceCommandHandler:
         await self.settle_configuration(restarted=True)
         try:
             while True:
-                row, command = await self._waiting.get()
-                await self._carry_out(row, command)
+                await self._carry_out_next()
+                await self._settle_update()
         finally:
             for task in self._taking:
                 task.cancel()
+
+    async def _carry_out_next(self) -> None:
+        """Carries out the next command, or returns after `UPDATE_CHECK_S` without one."""
+        try:
+            async with asyncio.timeout(UPDATE_CHECK_S):
+                row, command = await self._waiting.get()
+        except TimeoutError:
+            return
+        self.busy_with = row.command
+        try:
+            await self._carry_out(row, command)
+        finally:
+            self.busy_with = ""
+
+    async def _settle_update(self) -> None:
+        """Records what came of `update`, once the updater has written it."""
+        for row in unfinished(self._store):
+            if row.command != "update" or row.state != "RUNNING":
+                continue
+            outcome = self._update_outcome()
+            if outcome is None or outcome.request_id != row.request_id:
+                continue
+            if outcome.result == "APPLIED":
+                content = json.dumps({"version": outcome.version, "detail": outcome.detail}).encode()
+                await self._settle(row, None, Result(JSON, content))
+            else:
+                await self._settle(row, Refusal(Code.NOT_ALLOWED, f"{outcome.result}: {outcome.detail}"))
 
     async def settle_configuration(self, *, restarted: bool = False) -> None:
         """Records what came of `config-set`, as far as it is known: its trial may outlive the agent that

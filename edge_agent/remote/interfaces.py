@@ -36,6 +36,29 @@ class ServiceControl(Protocol):
     def request_update(self, version: str, request_id: str) -> None:
         """Hands a wanted version to the updater. Raises `Refusal` if there is none."""
 
+    def update_outcome(self) -> UpdateOutcome | None:
+        """The last outcome that the updater recorded."""
+
+
+class UpdateOutcome(Protocol):
+    """How a wanted version ended: `result` is APPLIED, REVERTED or FAILED."""
+
+    @property
+    def request_id(self) -> str:
+        """The id of the service command."""
+
+    @property
+    def version(self) -> str:
+        """The wanted version."""
+
+    @property
+    def result(self) -> str:
+        """APPLIED, REVERTED or FAILED."""
+
+    @property
+    def detail(self) -> str:
+        """Why it is not in use."""
+
 
 RunCommand = Callable[[Sequence[str], float], Awaitable[bytes]]
 """Runs `edge-agent ARGUMENTS` for at most some seconds, see `edge_agent.process.child_command`."""

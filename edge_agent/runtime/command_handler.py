@@ -95,6 +95,11 @@ class CommandHandler:
         self._queries = Queries(loop, store, clock, views)
         self.translator = CommandTranslator(loop.layout, ids, machine_id)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command waits for its outcome."""
+        return bool(self._waiting)
+
     def take_over_requests(self, requests: list[InboxRow]) -> None:
         """Takes over the journal's recent requests at a start. A request with a reply gets that again, in
         case it was not sent. A request whose unlock attempt is not over is answered when that ends. Any other

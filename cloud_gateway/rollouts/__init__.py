@@ -1,0 +1,1 @@
+"""Releases: which machine gets which version, and when a release is stopped."""

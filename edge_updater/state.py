@@ -1,0 +1,89 @@
+"""What the updater keeps on the disk: the wish, the trial under way, and the last outcome."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+Result = Literal["APPLIED", "REVERTED", "FAILED"]
+"""APPLIED: the version proved good. REVERTED: it did not, and the one before runs again. FAILED: it was never
+started."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The version that an operator wants, and the id of the service command that asked for it."""
+
+    version: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A version that runs and has to prove good. `previous`: the version to go back to. `buses`: those that
+    were up before, and have to be up again. `boot_id` and `boots`: the present boot, and how many the trial
+    has seen. `failure`: why the version is being taken back; empty while it is not."""
+
+    wish: Wish
+    previous: str
+    buses: tuple[str, ...]
+    boot_id: str
+    boots: int = 1
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a wish ended."""
+
+    wish: Wish
+    result: Result
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What survives a power cut."""
+
+    trial: Trial | None = None
+    outcome: Outcome | None = None
+
+
+def to_json(state: State) -> str:
+    """The state as JSON."""
+    return json.dumps(asdict(state), indent=1)
+
+
+def from_json(text: str) -> State:
+    """The inverse of `to_json`; unknown fields of a later version are ignored. Raises `ValueError`."""
+    try:
+        raw = json.loads(text)
+        trial, outcome = raw["trial"], raw["outcome"]
+        return State(
+            None if trial is None else _trial(trial),
+            None if outcome is None else _made(Outcome, outcome | {"wish": wish_of(outcome["wish"])}),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a state of the updater: {error}") from None
+
+
+def wish_of(raw: dict[str, Any]) -> Wish:
+    """A wish from JSON. Raises `ValueError`."""
+    wish = _made(Wish, raw)
+    if not (isinstance(wish.version, str) and isinstance(wish.request_id, str)):
+        raise ValueError("version and request_id must be texts")
+    return wish
+
+
+def _trial(raw: dict[str, Any]) -> Trial:
+    return _made(Trial, raw | {"wish": wish_of(raw["wish"]), "buses": tuple(raw["buses"])})
+
+
+def _made(kind: type[T], raw: dict[str, Any]) -> T:
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    try:
+        return kind(**{name: value for name, value in raw.items() if name in known})
+    except TypeError as error:
+        raise ValueError(f"not a {kind.__name__.lower()}: {error}") from None

@@ -1,0 +1,1 @@
+"""A fleet that is updated: the real updater logic on simulated machines, power cuts, a poisoned release."""
