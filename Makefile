@@ -32,10 +32,10 @@ measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a 
 fleet: $(STAMP) broker           ## 500 light machines against one broker and one gateway; some ten minutes
 	$(PY) -m tools.fleet
 
-deb: $(STAMP)                    ## Debian packages for amd64, arm64 and armhf, into dist/
+deb: $(STAMP)                    ## Debian packages of daemon and gateway, into dist/
 	$(PY) -m tools.package
 
-deb-test: $(STAMP) broker systemd  ## installs the package in a clean Debian, as root; some minutes
+deb-test: $(STAMP) broker systemd  ## installs the packages in a clean Debian, as root; some minutes
 	@bash tools/setup/debootstrap.sh
 	DEB_TEST=1 $(PY) -m pytest tests/package
 

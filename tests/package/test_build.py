@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tarfile
 import zipfile
 from io import BytesIO
@@ -12,13 +13,18 @@ from pathlib import Path
 import pytest
 
 from tools.bench.settings import REPOSITORY
-from tools.package.__main__ import make, project_version
+from tools.package.__main__ import PACKAGES, make, project_version
+from tools.package.agent import AGENT
 from tools.package.deb import build_deb
-from tools.package.tree import build_tree
+from tools.package.gateway import GATEWAY, PARTS_OF_THE_DAEMON
+from tools.package.layout import Package, build_tree
 from tools.package.wheels import ARCHITECTURES, requirements_for, unpack
 
 ELF_MACHINES = {"amd64": 62, "arm64": 183, "armhf": 40}
 """`e_machine` of the ELF header."""
+LARGEST = {"edge-agent": 10_000_000, "edge-gateway": 20_000_000}
+"""Bytes of a package."""
+BOTH = pytest.mark.parametrize("package", PACKAGES.values(), ids=lambda package: package.name)
 with_downloads = pytest.mark.skipif(
     "DEB_TEST" not in os.environ, reason="fetches wheels; run by `make deb-test`"
 )
@@ -40,13 +46,13 @@ def wheel(folder: Path, **more: str) -> Path:
     return made
 
 
-def build(folder: Path, arch: str = "amd64", version: str = "1.2.3") -> Path:
+def build(folder: Path, arch: str = "amd64", version: str = "1.2.3", package: Package = AGENT) -> Path:
     """A package with one small wheel instead of the real ones."""
     folder.mkdir(exist_ok=True)
     root = folder / "root"
     root.mkdir()
-    build_tree(root, [wheel(folder)], ARCHITECTURES[arch], version)
-    return build_deb(root, ARCHITECTURES[arch], version, folder, "gzip")
+    build_tree(root, package, [wheel(folder)], ARCHITECTURES[arch], version)
+    return build_deb(root, package, ARCHITECTURES[arch], version, folder, "gzip")
 
 
 def contents(deb: Path) -> dict[str, tarfile.TarInfo]:
@@ -89,16 +95,17 @@ def test_the_device_gets_the_daemon_s_pins_and_the_commands() -> None:
     assert not any(pin.startswith(("fastapi==", "pytest==")) for pin in pins("device"))
 
 
-def test_built_twice_it_has_the_same_bytes(tmp_path: Path) -> None:
+@BOTH
+def test_built_twice_it_has_the_same_bytes(tmp_path: Path, package: Package) -> None:
     before = os.umask(0o022)
     try:
-        first = build(tmp_path / "a").read_bytes()
+        first = build(tmp_path / "a", package=package).read_bytes()
         os.umask(0o077)
-        second = build(tmp_path / "b").read_bytes()
+        second = build(tmp_path / "b", package=package).read_bytes()
     finally:
         os.umask(before)
     assert first == second
-    assert build(tmp_path / "c", version="1.2.4").read_bytes() != first
+    assert build(tmp_path / "c", version="1.2.4", package=package).read_bytes() != first
 
 
 def test_every_file_is_where_it_belongs_and_root_s(tmp_path: Path) -> None:
@@ -133,14 +140,86 @@ def test_every_file_is_where_it_belongs_and_root_s(tmp_path: Path) -> None:
     assert not [path for path, member in found.items() if path.startswith("/etc/") and member.isfile()]
 
 
-def test_nothing_of_the_building_machine_is_in_it(tmp_path: Path) -> None:
-    deb = build(tmp_path)
+def test_every_file_of_the_gateway_is_where_it_belongs_and_root_s(tmp_path: Path) -> None:
+    deb = build(tmp_path, package=GATEWAY)
+    found = contents(deb)
+    site = "/usr/lib/edge-gateway/lib/python3.11/site-packages"
+    for path in (
+        "/usr/bin/edge-gateway",
+        "/usr/lib/edge-gateway/bin/edge-gateway",
+        f"{site}/cloud_gateway/__main__.py",
+        f"{site}/cloud_gateway/db/migrations/env.py",
+        f"{site}/edge_agent/mqtt/client.py",
+        f"{site}/thing/__init__.py",
+        "/usr/lib/systemd/system/edge-gateway.service",
+        "/usr/lib/sysusers.d/edge-gateway.conf",
+        "/usr/lib/tmpfiles.d/edge-gateway.conf",
+        "/usr/share/doc/edge-gateway/gateway.md",
+        "/usr/share/doc/edge-gateway/copyright",
+        "/usr/share/doc/edge-gateway/examples/gateway.toml",
+        "/usr/share/doc/edge-gateway/examples/mosquitto/machines.acl",
+        "/usr/share/doc/edge-gateway/examples/edge-gateway.rules.yml",
+    ):
+        assert path in found, path
+    daemon_only = {"drivers", "statemachine", "journal", "console", "cli", "app"}
+    assert not [path for path in found if daemon_only & set(path.partition("/edge_agent/")[2].split("/"))]
+    assert not [path for path in found if "__pycache__" in path]
+    assert {(member.uid, member.gid) for member in found.values()} == {(0, 0)}
+    assert found["/usr/lib/edge-gateway/bin/edge-gateway"].mode == 0o755
+    assert found["/etc/edge-gateway"].mode == 0o750
+    assert not [path for path, member in found.items() if path.startswith("/etc/") and member.isfile()]
+
+
+def test_daemon_and_gateway_can_be_installed_on_one_machine(tmp_path: Path) -> None:
+    daemon, gateway = contents(build(tmp_path / "a")), contents(build(tmp_path / "b", package=GATEWAY))
+    shared = [path for path in daemon if path in gateway and not daemon[path].isdir()]
+    assert shared == []
+
+
+def test_the_gateway_finds_all_that_it_imports_of_the_daemon(tmp_path: Path) -> None:
+    """Every module of the gateway is imported with nothing of `edge_agent` but what is in its package."""
+    site = tmp_path / "site"
+    (site / "edge_agent").mkdir(parents=True)
+    (site / "cloud_gateway").symlink_to(REPOSITORY / "cloud_gateway")
+    for name in PARTS_OF_THE_DAEMON:
+        (site / "edge_agent" / name).symlink_to(REPOSITORY / "edge_agent" / name)
+    modules = [
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted((REPOSITORY / "cloud_gateway").rglob("*.py"))
+        if "migrations" not in path.parts
+    ]
+    program = (
+        f"import importlib, sys\nsys.path.insert(0, {str(site)!r})\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "import edge_agent\nprint(edge_agent.__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == str(site / "edge_agent" / "__init__.py")
+
+
+@BOTH
+def test_nothing_of_the_building_machine_is_in_it(tmp_path: Path, package: Package) -> None:
+    deb = build(tmp_path, package=package)
     unpacked = tmp_path / "unpacked"
     subprocess.run(["dpkg-deb", "-R", str(deb), str(unpacked)], check=True)
     found = [p for p in unpacked.rglob("*") if p.is_file() and not p.is_symlink()]
     assert len(found) > 100
     places = (str(REPOSITORY).encode(), str(tmp_path).encode())
     assert not [path for path in found if any(place in path.read_bytes() for place in places)]
+
+
+def test_the_control_file_of_the_gateway_names_its_database_and_broker(tmp_path: Path) -> None:
+    deb = build(tmp_path, package=GATEWAY)
+    assert deb.name == "edge-gateway_1.2.3_amd64.deb"
+    found = fields(deb)
+    assert (found["Package"], found["Suggests"]) == (
+        "edge-gateway",
+        "mosquitto (>= 2), postgresql (>= 13)",
+    )
+    assert "python3 (<< 3.12)" in found["Depends"]
 
 
 @pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
@@ -167,11 +246,16 @@ def test_the_version_is_the_project_s(tmp_path: Path) -> None:
 
 
 @with_downloads
-@pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
-def test_the_real_package_is_reproducible_and_for_its_machine_only(tmp_path: Path, arch: str) -> None:
-    deb = make(arch, project_version(), tmp_path / "a")
-    assert make(arch, project_version(), tmp_path / "b").read_bytes() == deb.read_bytes()
-    assert deb.stat().st_size < 10_000_000
+@pytest.mark.parametrize(
+    ("name", "arch"), [(name, arch) for name, package in PACKAGES.items() for arch in package.architectures]
+)
+def test_the_real_package_is_reproducible_and_for_its_machine_only(
+    tmp_path: Path, name: str, arch: str
+) -> None:
+    package = PACKAGES[name]
+    deb = make(arch, project_version(), tmp_path / "a", package)
+    assert make(arch, project_version(), tmp_path / "b", package).read_bytes() == deb.read_bytes()
+    assert deb.stat().st_size < LARGEST[name]
     unpacked = tmp_path / "unpacked"
     subprocess.run(["dpkg-deb", "-x", str(deb), str(unpacked)], check=True)
     libraries = [path for path in unpacked.rglob("*.so*") if path.is_file() and not path.is_symlink()]

@@ -14,17 +14,20 @@ import pytest
 
 from cloud_gateway.api.http_server import CONNECTIONS_MAX, WEBHOOKS_MAX, Descriptors
 from cloud_gateway.logs import REPEATS_MAX, WINDOW_S
+from cloud_gateway.service_status import STATUS_PAUSE_S
+from cloud_gateway.settings import Timing
 from edge_agent.config.modes import UMASK
 from edge_agent.console.admission import DESCRIPTORS_KEPT, MOST_CONNECTIONS, Caps, caps_for
 from edge_agent.process.log_output import BURST, PER_S
 from tools.bench.settings import REPOSITORY
+from tools.package.__main__ import PACKAGES
+from tools.package.deb import SCRIPT_NAMES, SCRIPTS
 
 FOLDER = REPOSITORY / "systemd"
 UNIT = FOLDER / "edge-agent.service"
 GATEWAY = FOLDER / "edge-gateway.service"
-PROGRAMS = {UNIT: "/usr/bin/edge-agent", GATEWAY: "/opt/edge-gateway/bin/edge-gateway"}
+PROGRAMS = {UNIT: "/usr/bin/edge-agent", GATEWAY: "/usr/bin/edge-gateway"}
 UNITS = pytest.mark.parametrize("unit", PROGRAMS, ids=lambda unit: unit.stem)
-SCRIPTS = REPOSITORY / "tools" / "package" / "debian"
 WORST_EXPOSURE = 1.5
 DROP_INS = ("10-network.conf", "20-credentials.conf", "30-chrony.conf")
 
@@ -149,10 +152,31 @@ def test_ftdi_adapters_answer_at_once() -> None:
     assert 'GROUP="dialout"' in rules
 
 
-@pytest.mark.parametrize("script", ["postinst", "prerm", "postrm"])
-def test_the_maintainer_s_scripts_are_sound(script: str) -> None:
+def test_the_gateway_is_restarted_watched_and_has_time_to_stop() -> None:
+    service = service_of(GATEWAY)
+    assert (service["Type"], service["NotifyAccess"], service["Restart"]) == ("notify", "main", "always")
+    assert int(service["WatchdogSec"]) > 10 * STATUS_PAUSE_S
+    timing = Timing()
+    assert timing.stop_s > max(timing.wait_s, timing.webhook_timeout_s)
+    assert int(service["TimeoutStopSec"]) >= 2 * timing.stop_s
+
+
+def test_the_gateway_s_user_is_made_and_reads_what_root_writes() -> None:
+    """A file that root makes in a folder with the bit setgid belongs to the folder's group."""
+    (line,) = (FOLDER / "edge-gateway.sysusers").read_text(encoding="utf-8").splitlines()
+    assert line.split()[:2] == ["u", "edge-gateway"]
+    tmpfiles = (FOLDER / "edge-gateway.tmpfiles").read_text(encoding="utf-8")
+    mode = service_of(GATEWAY)["ConfigurationDirectoryMode"]
+    assert f"z /etc/edge-gateway {mode} root edge-gateway" in tmpfiles
+    assert f"chmod {mode} /etc/edge-gateway" in (SCRIPTS / "edge-gateway" / "postinst").read_text()
+    assert int(mode, 8) == 0o2750
+
+
+@pytest.mark.parametrize("script", SCRIPT_NAMES)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_maintainer_s_scripts_are_sound(package: str, script: str) -> None:
     """They are shell, end at an error, know their calls, and call systemd only where it runs."""
-    path = SCRIPTS / script
+    path = SCRIPTS / package / script
     subprocess.run(["sh", "-n", str(path)], check=True)
     text = path.read_text(encoding="utf-8")
     assert text.startswith("#!/bin/sh\nset -e\n")

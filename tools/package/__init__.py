@@ -1,1 +1,1 @@
-"""Makes the Debian package of the daemon and its commands."""
+"""Makes the Debian packages of a machine and of a gateway."""

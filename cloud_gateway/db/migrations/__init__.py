@@ -10,7 +10,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
+
+from cloud_gateway.logs import log
 
 LOCK = 0x6C6F636B6572
 """An arbitrary number that no other program uses as an advisory lock of this database."""
@@ -35,4 +38,8 @@ def _upgrade(db: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = db
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError:
+        log().critical("database_of_a_newer_version")
+        raise
