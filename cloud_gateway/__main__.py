@@ -71,7 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
         os.umask(0o077)  # the database holds codes
         logs.configure()
-        return asyncio.run(serve(settings, *listeners))
+        try:
+            return asyncio.run(serve(settings, *listeners))
+        except SystemExit:  # of uvicorn: the start failed, which is logged
+            return 1
 
 
 def _load(path: Path) -> Settings:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import httpx
@@ -93,6 +94,34 @@ def test_a_bad_configuration_is_exit_2_with_the_key_path(tmp_path: Path) -> None
     assert "mqtt.client: " in done.stderr
     assert "mqtt.client_id: " in done.stderr
     assert KEY not in done.stderr
+
+
+def test_a_database_of_a_newer_version_is_exit_1_and_left_alone(tmp_path: Path) -> None:
+    config, database = write_config(tmp_path, free_port(), 1), tmp_path / "gateway.db"
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        db.execute("INSERT INTO alembic_version VALUES ('of_tomorrow')")
+        db.commit()
+    done = subprocess.run(command(config), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert '"event": "database_of_a_newer_version"' in done.stderr
+    with closing(sqlite3.connect(database)) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("alembic_version",)]
+
+
+def test_check_judges_the_configuration_and_starts_nothing(tmp_path: Path) -> None:
+    config = write_config(tmp_path, 1, 1)
+    done = subprocess.run(
+        [*command(config), "--check"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{config}: good\n", "")
+    config.write_text('keys_file = "nowhere.toml"\n' + config.read_text())
+    done = subprocess.run(
+        [*command(config), "--check"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 2
+    assert "nowhere.toml" in done.stderr
+    assert not (tmp_path / "gateway.db").exists()
 
 
 async def test_no_code_key_or_qr_text_is_ever_logged(tmp_path: Path, broker: Broker) -> None:

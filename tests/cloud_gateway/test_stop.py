@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import httpx
 import pytest
 
+from cloud_gateway.settings import Timing
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.receiver import Hook, receiver
 from tests.cloud_gateway.support import API, KEY, RESERVE, Peer, eventually, silent
@@ -97,6 +99,24 @@ async def test_a_second_signal_ends_the_wait_for_requests(tmp_path: Path, broker
         assert (answer.status_code, answer.json()["code"]) == (500, 13)
         assert await exit_code(running, 6) == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+async def test_an_open_page_of_the_wall_does_not_delay_the_stop(tmp_path: Path, broker: Broker) -> None:
+    """Its stream would never end by itself: it ends with the stop, not with the time for requests."""
+    port = free_port()
+    config = write_config(tmp_path, port, broker.port)
+    wall = '[wall]\nsimulator_url = "http://127.0.0.1:9"\nplatform = "acme"\n'
+    config.write_text(config.read_text() + wall)
+    async with process(config, port, tmp_path / "log") as running, client() as http:
+        async with http.stream("GET", f"http://127.0.0.1:{port}/wall/stream") as stream:
+            lines = stream.aiter_lines()
+            assert (await anext(lines)).startswith("event: ")
+            began_s = monotonic()
+            running.send_signal(signal.SIGTERM)
+            async for _ in lines:
+                pass
+        assert await exit_code(running, 20) == 0
+        assert monotonic() - began_s < Timing().stop_s / 2
 
 
 async def test_every_webhook_arrives_with_its_id_over_a_stop_in_the_middle(

@@ -37,8 +37,12 @@ mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup" || {
     mkdir "$1/sys/fs/cgroup/systemd"
     mount -t cgroup -o none,name=systemd,xattr cgroup "$1/sys/fs/cgroup/systemd"
 }
+# Not a chroot, in which no user namespace can be made (PrivateUsers=).
+cd "$1"
+pivot_root . .
+umount -l .
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    chroot "$1" /lib/systemd/systemd --system --unit=multi-user.target
+    chroot . /lib/systemd/systemd --system --unit=multi-user.target
 """
 STOP_US = 2_000_000
 
@@ -47,6 +51,7 @@ class Booted:
     """A root with systemd as its first process."""
 
     def __init__(self, root: CleanRoot, log: Path) -> None:
+        self.root = root
         kinds = ["--pid", "--mount", "--uts", "--ipc", "--cgroup"]
         command = ["unshare", *kinds, "--fork", "--kill-child", "bash", "-c", BOOT, "boot", str(root.folder)]
         with log.open("wb") as output:
@@ -78,9 +83,9 @@ class Booted:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
-    def of_unit(self, name: str) -> str:
-        """A property of the service."""
-        return self.run("systemctl", "show", "-P", name, "edge-agent")
+    def of_unit(self, name: str, unit: str = "edge-agent") -> str:
+        """A property of a service."""
+        return self.run("systemctl", "show", "-P", name, unit)
 
     def close(self) -> None:
         """Switches it off."""
