@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 
-.PHONY: help demo test test-long check measure fleet campaign mutants docs sbom lock clean fuzz fault-matrix attack deb deb-test screenshots
+.PHONY: help demo test test-long check measure fleet campaign mutants docs sbom lock clean fuzz fault-matrix attack deb deb-test screenshots repo fleet-update
 
 help:                            ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 14
@@ -14,7 +14,7 @@ help:                            ## what there is to make
 demo: $(DEMO) broker             ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
 
-test: check broker postgres systemd      ## every check, and every test but the long ones
+test: check broker postgres systemd repo-tools  ## every check, and every test but the long ones
 	bash tools/setup/tests.sh $(PY)
 
 test-long: $(STAMP) broker postgres systemd browser  ## the tests that take a minute or more each
@@ -38,6 +38,16 @@ deb: $(STAMP)                    ## Debian packages of daemon and gateway, into 
 deb-test: $(STAMP) broker systemd  ## installs the packages in a clean Debian, as root; some minutes
 	@bash tools/setup/debootstrap.sh
 	DEB_TEST=1 $(PY) -m pytest tests/package
+
+repo: $(STAMP)                   ## a signed apt repository of dist/*.deb, into dist/repo; GNUPG=FOLDER has the key
+	@bash tools/setup/repo.sh
+	$(PY) -m tools.repo --gnupg $(or $(GNUPG),dist/gnupg) --make-key
+
+fleet-update: $(STAMP)           ## a good and a poisoned release over 1,000 machines, power cuts; some minutes
+	$(PY) -m tools.fleet_update
+	@if [ "$$(id -u)" = 0 ]; then bash tools/setup/debootstrap.sh && bash tools/setup/repo.sh \
+		&& DEB_TEST=1 $(PY) -m pytest tests/package/test_updates.py; \
+	else echo "fleet-update: not root, so the three machines from packages are left out"; fi
 
 docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
 	$(PY) -m tools.pages.state_machine
@@ -88,6 +98,10 @@ postgres:
 .PHONY: browser
 browser:
 	@bash tools/setup/browser.sh
+
+.PHONY: repo-tools
+repo-tools:
+	@bash tools/setup/repo.sh
 
 .PHONY: systemd
 systemd:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from edge_updater.host import Places, SystemHost
-from edge_updater.logic import Updater
+from edge_updater.logic import PROVES_GOOD_S, Updater
 from edge_updater.packages import Packages
 
 STEP_S = 1.0
@@ -24,13 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--sources", type=Path, default=SOURCES, help="apt's source list of the repository")
     parser.add_argument("--systemctl", default="systemctl", help="the program that stands for systemd")
+    parser.add_argument(
+        "--proves-good-s", type=float, default=PROVES_GOOD_S, help="how long a version must be well"
+    )
     options = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     places = Places()
     host = SystemHost(places, Packages(options.sources, places.data / "apt"), options.systemctl)
-    updater = Updater(host)
+    updater = Updater(host, options.proves_good_s)
     while not stop.wait(STEP_S):
         try:
             line = updater.step(time.monotonic())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge_updater.logic import FetchFailed, Health, Unusable
 from edge_updater.packages import Packages
-from edge_updater.state import State, Wish, from_json, to_json, wish_of
+from edge_updater.state import State, Wanted, from_json, to_json, wanted_of
 
 UNIT = "edge-agent.service"
 ANSWER_S = 2.0
@@ -28,11 +28,11 @@ UPGRADING = "upgrading the journal"
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where everything is. `base`: the version that the package manager installed; `data`: the updater's own
-    folder; `wish`: what the daemon hands over; `config`: the machine's file."""
+    folder; `wanted`: what the daemon hands over; `config`: the machine's file."""
 
     base: Path = Path("/usr/lib/edge-agent")
     data: Path = Path("/var/lib/edge-agent-updater")
-    wish: Path = Path("/var/lib/edge-agent/update-wish.json")
+    wanted: Path = Path("/var/lib/edge-agent/wanted-version.json")
     socket: Path = Path("/run/edge-agent/agent.sock")
     config: Path = Path("/etc/edge-agent/locker.toml")
     boot_id: Path = Path("/proc/sys/kernel/random/boot_id")
@@ -63,10 +63,10 @@ class SystemHost:
         self.boot_id = places.boot_id.read_text(encoding="ascii").strip()
         places.versions.mkdir(mode=0o755, parents=True, exist_ok=True)
 
-    def wish(self) -> Wish | None:
-        """See `Host.wish`. A file that cannot be read is no wish."""
+    def wanted(self) -> Wanted | None:
+        """See `Host.wanted`. A file that cannot be read is no wanted version."""
         try:
-            return wish_of(json.loads(self._places.wish.read_text(encoding="utf-8")))
+            return wanted_of(json.loads(self._places.wanted.read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError):
             return None
 

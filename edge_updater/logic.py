@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from edge_updater.state import Outcome, Result, State, Trial, Wish
+from edge_updater.state import Outcome, Result, State, Trial, Wanted
 
 PROVES_GOOD_S = 300.0
 """A version is kept when the machine was well under it for this long without a break."""
@@ -23,7 +23,7 @@ UPGRADING_S = 120.0
 MOST_BOOTS = 3
 """A trial that has seen this many boots of the board ends: the version may be their cause."""
 FETCH_PAUSES_S = (60.0, 300.0, 900.0, 1800.0, 3600.0)
-"""Pauses between attempts to fetch a package; after the last one the wish has failed."""
+"""Pauses between attempts to fetch a package; after the last one the version has failed."""
 
 
 class FetchFailed(Exception):
@@ -55,7 +55,7 @@ class Host(Protocol):
 
     boot_id: str
 
-    def wish(self) -> Wish | None:
+    def wanted(self) -> Wanted | None:
         """What the daemon has handed over."""
 
     def load(self) -> State:
@@ -87,11 +87,12 @@ class Host(Protocol):
 
 
 class Updater:
-    """Carries out one wish after the other. `step` is called every few seconds; it returns a line for the
-    log, or an empty text."""
+    """Carries out one wanted version after the other. `step` is called every few seconds; it returns a line
+    for the log, or an empty text."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, proves_good_s: float = PROVES_GOOD_S) -> None:
         self._host = host
+        self._proves_good_s = proves_good_s
         self._state = host.load()
         self._fetches = 0
         self._fetch_at_s = 0.0
@@ -106,58 +107,58 @@ class Updater:
             if self._began_s is None:
                 return self._resume(trial, now_s)
             return self._watch(trial, now_s)
-        wish = self._host.wish()
-        if wish is None or (self._state.outcome is not None and self._state.outcome.wish == wish):
+        wanted = self._host.wanted()
+        if wanted is None or (self._state.outcome is not None and self._state.outcome.wanted == wanted):
             return ""
-        if self._host.current() == wish.version and self._host.health().version == wish.version:
-            return self._end(wish, "APPLIED", "the version was in use already")
-        if not self._host.has(wish.version):
-            return self._fetch(wish, now_s)
-        return self._begin(wish, now_s)
+        if self._host.current() == wanted.version and self._host.health().version == wanted.version:
+            return self._end(wanted, "APPLIED", "the version was in use already")
+        if not self._host.has(wanted.version):
+            return self._fetch(wanted, now_s)
+        return self._begin(wanted, now_s)
 
-    def _fetch(self, wish: Wish, now_s: float) -> str:
+    def _fetch(self, wanted: Wanted, now_s: float) -> str:
         if now_s < self._fetch_at_s:
             return ""
         try:
-            self._host.fetch(wish.version)
+            self._host.fetch(wanted.version)
         except Unusable as problem:
-            return self._end(wish, "FAILED", str(problem))
+            return self._end(wanted, "FAILED", str(problem))
         except FetchFailed as problem:
             if self._fetches >= len(FETCH_PAUSES_S):
-                return self._end(wish, "FAILED", f"the package could not be fetched: {problem}")
+                return self._end(wanted, "FAILED", f"the package could not be fetched: {problem}")
             self._fetch_at_s = now_s + FETCH_PAUSES_S[self._fetches]
             self._fetches += 1
-            return f"version {wish.version} could not be fetched, will be retried: {problem}"
+            return f"version {wanted.version} could not be fetched, will be retried: {problem}"
         self._fetches, self._fetch_at_s = 0, 0.0
-        return f"version {wish.version} is unpacked; waiting for a quiet moment"
+        return f"version {wanted.version} is unpacked; waiting for a quiet moment"
 
-    def _begin(self, wish: Wish, now_s: float) -> str:
+    def _begin(self, wanted: Wanted, now_s: float) -> str:
         """Switches if the machine is quiet and well: without that nobody could judge the new version."""
         host, health = self._host, self._host.health()
         if not (health.answers and health.quiet and health.broker and health.journal):
             return ""
-        trial = Trial(wish, host.current(), tuple(sorted(health.buses)), host.boot_id)
+        trial = Trial(wanted, host.current(), tuple(sorted(health.buses)), host.boot_id)
         self._save(replace(self._state, trial=trial))
-        host.switch(wish.version)
+        host.switch(wanted.version)
         self._start_watching(now_s)
         host.restart()
-        return f"version {wish.version} is on trial; version {trial.previous} is kept"
+        return f"version {wanted.version} is on trial; version {trial.previous} is kept"
 
     def _resume(self, trial: Trial, now_s: float) -> str:
         """Goes on after a restart of the updater or of the board."""
         host = self._host
         if trial.failure:
             return self._go_back(trial)
-        if host.current() != trial.wish.version:  # cut off before the switch: nothing has changed yet
+        if host.current() != trial.wanted.version:  # cut off before the switch: nothing has changed yet
             self._save(replace(self._state, trial=None))
-            return f"version {trial.wish.version} was not switched to; waiting for a quiet moment"
+            return f"version {trial.wanted.version} was not switched to; waiting for a quiet moment"
         if trial.boot_id != host.boot_id:
             trial = replace(trial, boot_id=host.boot_id, boots=trial.boots + 1)
             self._save(replace(self._state, trial=trial))
         if trial.boots > MOST_BOOTS:
             return self._take_back(trial, f"the board started {trial.boots} times during the trial")
         self._start_watching(now_s)
-        return f"the trial of version {trial.wish.version} begins anew"
+        return f"the trial of version {trial.wanted.version} begins anew"
 
     def _start_watching(self, now_s: float) -> None:
         self._began_s = self._answered_s = now_s
@@ -176,9 +177,9 @@ class Updater:
             self._well_since_s = None
         elif self._well_since_s is None:
             self._well_since_s = now_s
-        if self._well_since_s is not None and now_s - self._well_since_s >= PROVES_GOOD_S:
-            self._host.remove_others(trial.wish.version, trial.previous)
-            return self._end(trial.wish, "APPLIED", "")
+        if self._well_since_s is not None and now_s - self._well_since_s >= self._proves_good_s:
+            self._host.remove_others(trial.wanted.version, trial.previous)
+            return self._end(trial.wanted, "APPLIED", "")
         assert self._began_s is not None
         if now_s - self._began_s >= LONGEST_TRIAL_S:
             return self._take_back(trial, why or "the machine was not well for long enough")
@@ -188,7 +189,7 @@ class Updater:
         """Why the machine is not well; empty if it is."""
         if not health.answers:
             return "the daemon does not answer"
-        if health.version != trial.wish.version:
+        if health.version != trial.wanted.version:
             return f"the daemon reports version {health.version}"
         if not health.journal:
             return "the journal cannot be written"
@@ -208,12 +209,12 @@ class Updater:
             host.switch(trial.previous)
         if host.health().version != trial.previous:  # after a power cut it may run already
             host.restart(at_once=True)
-        return self._end(trial.wish, "REVERTED", trial.failure)
+        return self._end(trial.wanted, "REVERTED", trial.failure)
 
-    def _end(self, wish: Wish, result: Result, detail: str) -> str:
-        self._save(State(None, Outcome(wish, result, detail)))
+    def _end(self, wanted: Wanted, result: Result, detail: str) -> str:
+        self._save(State(None, Outcome(wanted, result, detail)))
         self._began_s, self._fetches, self._fetch_at_s = None, 0, 0.0
-        return f"version {wish.version}: {result}{f': {detail}' if detail else ''}"
+        return f"version {wanted.version}: {result}{f': {detail}' if detail else ''}"
 
     def _save(self, state: State) -> None:
         self._host.save(state)

@@ -1,4 +1,4 @@
-"""What the updater keeps on the disk: the wish, the trial under way, and the last outcome."""
+"""What the updater keeps on the disk: the wanted version, the trial under way, and the last outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Wanted:
     """The version that an operator wants, and the id of the service command that asked for it."""
 
     version: str
@@ -26,7 +26,7 @@ class Trial:
     were up before, and have to be up again. `boot_id` and `boots`: the present boot, and how many the trial
     has seen. `failure`: why the version is being taken back; empty while it is not."""
 
-    wish: Wish
+    wanted: Wanted
     previous: str
     buses: tuple[str, ...]
     boot_id: str
@@ -36,9 +36,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a wish ended."""
+    """How a wanted version ended."""
 
-    wish: Wish
+    wanted: Wanted
     result: Result
     detail: str = ""
 
@@ -63,22 +63,22 @@ def from_json(text: str) -> State:
         trial, outcome = raw["trial"], raw["outcome"]
         return State(
             None if trial is None else _trial(trial),
-            None if outcome is None else _made(Outcome, outcome | {"wish": wish_of(outcome["wish"])}),
+            None if outcome is None else _made(Outcome, outcome | {"wanted": wanted_of(outcome["wanted"])}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a state of the updater: {error}") from None
 
 
-def wish_of(raw: dict[str, Any]) -> Wish:
-    """A wish from JSON. Raises `ValueError`."""
-    wish = _made(Wish, raw)
-    if not (isinstance(wish.version, str) and isinstance(wish.request_id, str)):
+def wanted_of(raw: dict[str, Any]) -> Wanted:
+    """A wanted version from JSON. Raises `ValueError`."""
+    wanted = _made(Wanted, raw)
+    if not (isinstance(wanted.version, str) and isinstance(wanted.request_id, str)):
         raise ValueError("version and request_id must be texts")
-    return wish
+    return wanted
 
 
 def _trial(raw: dict[str, Any]) -> Trial:
-    return _made(Trial, raw | {"wish": wish_of(raw["wish"]), "buses": tuple(raw["buses"])})
+    return _made(Trial, raw | {"wanted": wanted_of(raw["wanted"]), "buses": tuple(raw["buses"])})
 
 
 def _made(kind: type[T], raw: dict[str, Any]) -> T:

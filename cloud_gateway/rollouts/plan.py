@@ -46,7 +46,7 @@ class Decision:
 
 def waves(release_id: str, machines: Sequence[str]) -> dict[str, int]:
     """The wave of each machine. The order is random, and the same for the same release: a fault that only
-    some sites have shall not hide from the first wave for ever."""
+    some sites have must be able to show in the first wave."""
 
     def place(machine_id: str) -> bytes:
         return hashlib.sha256(f"{release_id}\0{machine_id}".encode()).digest()

@@ -20,7 +20,7 @@ from edge_agent.app.environment import Environment
 from edge_agent.app.reload import objections
 from edge_agent.app.remote_configuration import RESTARTED, RemoteConfiguration
 from edge_agent.app.startup import NOTHING, Confirmed
-from edge_agent.app.update_handover import UPDATER_STATE, UpdateHandover, UpdateOutcome, wish_beside
+from edge_agent.app.update_handover import UPDATER_STATE, UpdateHandover, UpdateOutcome, wanted_beside
 from edge_agent.config import Settings
 from edge_agent.config.changes import Change, changes
 from edge_agent.config.effective import effective
@@ -72,7 +72,7 @@ class Service:
         self._confirmed = confirmed
         self.file = file
         self._remote = RemoteConfiguration(remote_file(settings.path(settings.paths.journal)), file)
-        self._update = UpdateHandover(wish_beside(settings.path(settings.paths.journal)), updater_state)
+        self._update = UpdateHandover(wanted_beside(settings.path(settings.paths.journal)), updater_state)
         self._first = settings
         self._environment_of = environment
         self._loaded: ConfigurationInUse

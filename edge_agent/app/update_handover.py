@@ -1,7 +1,7 @@
 """Hands the wanted version over to the updater, and reads what came of it (docs/decisions/0053-updater.md).
 
-The two share two files: the daemon writes the wish beside its journal, the updater writes its state in a
-folder of its own.
+The two share two files: the daemon writes the wanted version beside its journal, the updater writes its state
+in a folder of its own.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class UpdateOutcome:
 
 
 class UpdateHandover:
-    """`wish`: the file that the updater reads; `state`: the one that it writes."""
+    """`wanted`: the file that the updater reads; `state`: the one that it writes."""
 
-    def __init__(self, wish: Path, state: Path = UPDATER_STATE) -> None:
-        self._wish = wish
+    def __init__(self, wanted: Path, state: Path = UPDATER_STATE) -> None:
+        self._wanted = wanted
         self._state = state
 
     def request(self, version: str, request_id: str) -> None:
@@ -39,22 +39,22 @@ class UpdateHandover:
         if not self._state.parent.is_dir():
             raise Refusal(Code.NOT_BUILT, "this machine has no updater")
         try:
-            write_whole(self._wish, json.dumps({"version": version, "request_id": request_id}).encode())
+            write_whole(self._wanted, json.dumps({"version": version, "request_id": request_id}).encode())
         except OSError as error:
-            raise Refusal(Code.OFFLINE, f"{self._wish} cannot be written: {error.strerror}") from None
+            raise Refusal(Code.OFFLINE, f"{self._wanted} cannot be written: {error.strerror}") from None
 
     def outcome(self) -> UpdateOutcome | None:
         """The last outcome that the updater recorded; None if there is none."""
         try:
             found = json.loads(self._state.read_text(encoding="utf-8"))["outcome"]
-            wish = found["wish"]
+            wanted = found["wanted"]
             return UpdateOutcome(
-                str(wish["request_id"]), str(wish["version"]), str(found["result"]), str(found["detail"])
+                str(wanted["request_id"]), str(wanted["version"]), str(found["result"]), str(found["detail"])
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
-def wish_beside(journal: Path) -> Path:
+def wanted_beside(journal: Path) -> Path:
     """The file for the updater: in the journal's folder, where the daemon may write."""
-    return journal.with_name("update-wish.json")
+    return journal.with_name("wanted-version.json")

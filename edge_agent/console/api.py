@@ -143,7 +143,6 @@ def create_app(port: ConsolePort) -> Starlette:
         routes=[
             Route("/v1/code", code, methods=["POST"]),
             Route("/v1/alive", shows(lambda: {"alive": True})),
-            *([] if port.readiness is None else [Route("/v1/readiness", shows(port.readiness.report))]),
             Route("/v1/status", shows(partial(_status, port))),
             Route("/v1/configuration", shows(partial(_configuration, port))),
             Route("/v1/reload", partial(_reload, port), methods=["POST"]),
@@ -152,7 +151,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/reservations", partial(_reservations, report)),
             Route("/v1/reservations/{rid:path}/temperatures", temperatures),
             Route("/v1/events", events),
-            Route("/v1/service-commands", partial(_service_commands, report)),
+            *_remote_routes(port),
             *([] if port.signals is None else signal_routes(port.signals, local, port.access)),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
             metrics_route(Numbers(report, port.buses, port.access.connections)),
@@ -196,8 +195,19 @@ async def _reservations(report: Report, request: Request) -> Response:
     return JSONResponse(await report.all_reservations(limit))
 
 
-async def _service_commands(report: Report, request: Request) -> Response:
-    return JSONResponse(report.service_commands(_limit(request.query_params.get("limit", "50"))))
+def _remote_routes(port: ConsolePort) -> list[Route]:
+    """What was requested remotely, and whether the daemon may be replaced now."""
+
+    async def service_commands(request: Request) -> Response:
+        limit = _limit(request.query_params.get("limit", "50"))
+        return JSONResponse(port.report.service_commands(limit))
+
+    async def readiness(_: Request) -> Response:
+        assert port.readiness is not None
+        return JSONResponse(port.readiness.report())
+
+    routes = [Route("/v1/service-commands", service_commands)]
+    return routes if port.readiness is None else [*routes, Route("/v1/readiness", readiness)]
 
 
 async def _act(local: LocalRequests, name: str, label: str, actor: str, request: Request) -> Answer:

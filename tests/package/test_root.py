@@ -170,6 +170,8 @@ def test_a_downgrade_leaves_a_newer_journal_alone(
     assert root.stop() == 0
     with closing(sqlite3.connect(root.folder / JOURNAL)) as connection:
         connection.execute("PRAGMA user_version = 99")
+        connection.execute("UPDATE compatible SET oldest_schema = 99")
+        connection.commit()
     journal = (root.folder / JOURNAL).read_bytes()
     root.add(first)
     done = root.run("edge-agent", "run", "--config", "/etc/edge-agent/locker.toml", check=False)

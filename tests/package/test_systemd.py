@@ -59,7 +59,7 @@ class Booted:
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
         children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children")
-        self._first = wait_for(lambda: children.read_text().split(), 10)[0]
+        self.first = wait_for(lambda: children.read_text().split(), 10)[0]
         wait_for(self._is_up, 60, log.read_text(errors="replace"))
 
     def _is_up(self) -> bool:
@@ -70,15 +70,15 @@ class Booted:
         enter = [
             "nsenter",
             "-t",
-            self._first,
+            self.first,
             "-m",
             "-p",
             "-u",
             "-i",
             "-C",
-            f"--root=/proc/{self._first}/root",
+            f"--root=/proc/{self.first}/root",
         ]
-        enter += [f"--wd=/proc/{self._first}/root", "env", "-i", f"PATH={PROGRAM_PATH}"]
+        enter += [f"--wd=/proc/{self.first}/root", "env", "-i", f"PATH={PROGRAM_PATH}"]
         done = subprocess.run([*enter, *command], capture_output=True, text=True, check=False, timeout=120)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
@@ -89,7 +89,7 @@ class Booted:
 
     def close(self) -> None:
         """Switches it off."""
-        os.kill(int(self._first), signal.SIGKILL)
+        os.kill(int(self.first), signal.SIGKILL)
         self._outer.wait(10)
 
 

@@ -26,9 +26,15 @@ from tools.package.deb import SCRIPT_NAMES, SCRIPTS
 FOLDER = REPOSITORY / "systemd"
 UNIT = FOLDER / "edge-agent.service"
 GATEWAY = FOLDER / "edge-gateway.service"
-PROGRAMS = {UNIT: "/usr/bin/edge-agent", GATEWAY: "/usr/bin/edge-gateway"}
+UPDATER = FOLDER / "edge-agent-updater.service"
+PROGRAMS = {
+    UNIT: "/usr/bin/edge-agent",
+    GATEWAY: "/usr/bin/edge-gateway",
+    UPDATER: "/usr/bin/edge-agent-updater",
+}
 UNITS = pytest.mark.parametrize("unit", PROGRAMS, ids=lambda unit: unit.stem)
-WORST_EXPOSURE = 1.5
+WORST_EXPOSURE = {UNIT: 1.5, GATEWAY: 1.5, UPDATER: 2.3}
+"""The updater is root: it restarts a service, and writes what that service runs."""
 DROP_INS = ("10-network.conf", "20-credentials.conf", "30-chrony.conf")
 
 
@@ -89,7 +95,7 @@ def test_the_browser_is_sent_to_one_place() -> None:
 
 @UNITS
 def test_the_unit_stays_below_its_exposure_limit(unit: Path) -> None:
-    threshold = f"--threshold={round(WORST_EXPOSURE * 10)}"
+    threshold = f"--threshold={round(WORST_EXPOSURE[unit] * 10)}"
     done = analyze("security", "--offline=yes", threshold, "--no-pager", str(unit))
     assert done.returncode == 0, done.stdout
     worse = analyze("security", "--offline=yes", "--threshold=5", "--no-pager", str(unit))

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from edge_updater.logic import LONGEST_TRIAL_S, MOST_BOOTS, PROVES_GOOD_S
-from edge_updater.state import Outcome, State, Wish, from_json, to_json
+from edge_updater.state import Outcome, State, Wanted, from_json, to_json
 from tools.fleet_update.light import POISONS, LightMachine, Poison, Release
 
 OLD, NEW = "1.0", "1.1"
@@ -26,7 +26,7 @@ def outcome(made: LightMachine) -> Outcome:
 
 def test_a_good_version_is_kept_when_it_was_well_for_five_minutes() -> None:
     made = machine()
-    made.disk.wish = Wish(NEW, "r-1")
+    made.disk.wanted = Wanted(NEW, "r-1")
     while made.current() == OLD:
         made.run_until(made.now_s + 1)
     began_s = made.now_s
@@ -34,7 +34,7 @@ def test_a_good_version_is_kept_when_it_was_well_for_five_minutes() -> None:
     assert made.state.trial is not None
     assert made.state.outcome is None
     made.run_until(began_s + PROVES_GOOD_S + 60)
-    assert outcome(made) == Outcome(Wish(NEW, "r-1"), "APPLIED", "")
+    assert outcome(made) == Outcome(Wanted(NEW, "r-1"), "APPLIED", "")
     assert (made.running, made.current()) == (NEW, NEW)
     assert max(made.off_air) < 10
 
@@ -42,7 +42,7 @@ def test_a_good_version_is_kept_when_it_was_well_for_five_minutes() -> None:
 @pytest.mark.parametrize("poison", POISONS)
 def test_a_bad_version_is_taken_back_by_itself(poison: Poison) -> None:
     made = machine(poison)
-    made.disk.wish = Wish(NEW, "r-1")
+    made.disk.wanted = Wanted(NEW, "r-1")
     made.run_until(1200 + LONGEST_TRIAL_S)
     assert outcome(made).result == "REVERTED"
     assert outcome(made).detail
@@ -50,15 +50,15 @@ def test_a_bad_version_is_taken_back_by_itself(poison: Poison) -> None:
     if poison in ("crashes", "hangs"):
         assert 3 < max(made.off_air) < 10  # from the stop of the old version until it answers again
     made.run_until(made.now_s + 3600)
-    assert made.running == OLD  # the same wish is not tried again
-    made.disk.wish = Wish(NEW, "r-2")
+    assert made.running == OLD  # the same wanted is not tried again
+    made.disk.wanted = Wanted(NEW, "r-2")
     made.run_until(made.now_s + 1200 + LONGEST_TRIAL_S)
-    assert outcome(made).wish.request_id == "r-2"
+    assert outcome(made).wanted.request_id == "r-2"
 
 
 def test_a_busy_machine_is_not_interrupted() -> None:
     made = machine()
-    made.disk.wish = Wish(NEW, "r-1")
+    made.disk.wanted = Wanted(NEW, "r-1")
     made.busy_until_s = 5000.0
     made.run_until(4900)
     assert made.running == OLD
@@ -69,15 +69,15 @@ def test_a_busy_machine_is_not_interrupted() -> None:
 
 def test_the_version_in_use_is_applied_at_once() -> None:
     made = machine()
-    made.disk.wish = Wish(OLD, "r-1")
+    made.disk.wanted = Wanted(OLD, "r-1")
     made.run_until(30)
-    assert outcome(made) == Outcome(Wish(OLD, "r-1"), "APPLIED", "the version was in use already")
+    assert outcome(made) == Outcome(Wanted(OLD, "r-1"), "APPLIED", "the version was in use already")
     assert made.off_air == []
 
 
 def test_a_trial_that_sees_many_boots_ends() -> None:
     made = machine()
-    made.disk.wish = Wish(NEW, "r-1")
+    made.disk.wanted = Wanted(NEW, "r-1")
     while made.current() == OLD:
         made.run_until(made.now_s + 1)
     made._cuts = [made.now_s + 100.0 * n for n in range(20, 0, -1)]
@@ -92,13 +92,13 @@ def test_power_cuts_at_any_instant_brick_nothing(seed: int) -> None:
     rng = random.Random(seed)
     poison: Poison = rng.choice(("", "", "", *POISONS))
     whole = machine(poison, seed)
-    whole.disk.wish = Wish(NEW, "r-1")
+    whole.disk.wanted = Wanted(NEW, "r-1")
     whole.run_until(2400)
     moments = [float(line.split()[0]) for line in whole.log]
     cuts = [max(0.0, rng.choice(moments) + rng.uniform(-3.0, 0.3)) for _ in range(rng.randrange(1, 4))]
     made = machine(poison, seed, cuts)
     codes = made.disk.codes
-    made.disk.wish = Wish(NEW, "r-1")
+    made.disk.wanted = Wanted(NEW, "r-1")
     made.run_until(9000)
     assert made.cuts_met >= 1
     assert made.serves, made.log
@@ -109,7 +109,7 @@ def test_power_cuts_at_any_instant_brick_nothing(seed: int) -> None:
 
 
 def test_a_state_is_read_as_it_was_written_and_a_damaged_one_is_named() -> None:
-    state = State(None, Outcome(Wish("1", "r"), "FAILED", "why"))
+    state = State(None, Outcome(Wanted("1", "r"), "FAILED", "why"))
     assert from_json(to_json(state)) == state
     for text in (
         "",
@@ -117,7 +117,7 @@ def test_a_state_is_read_as_it_was_written_and_a_damaged_one_is_named() -> None:
         "[]",
         "{}",
         '{"trial": 1, "outcome": null}',
-        '{"trial": null, "outcome": {"wish": 1}}',
+        '{"trial": null, "outcome": {"wanted": 1}}',
     ):
         with pytest.raises(ValueError):
             from_json(text)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cloud_gateway.rollouts.plan import Progress, Result, decide, waves
-from edge_updater.state import Wish
+from edge_updater.state import Wanted
 from tools.fleet_update.light import POISONS, LightMachine, Release
 
 MACHINES, SEED = 1000, 1
@@ -53,7 +53,7 @@ def release(version: str, fleet: list[LightMachine], rng: random.Random) -> Run:
     while now_s - began_s < LONGEST_S:
         for name, machine in by_name.items():
             outcome = machine.state.outcome
-            if progress[name].result == "SENT" and outcome is not None and outcome.wish.version == version:
+            if progress[name].result == "SENT" and outcome is not None and outcome.wanted.version == version:
                 progress[name] = replace(progress[name], result=outcome.result, since_s=now_s)
         online = frozenset(name for name in by_name if rng.random() >= OFFLINE)
         decision = decide(progress, online, now_s)
@@ -61,7 +61,7 @@ def release(version: str, fleet: list[LightMachine], rng: random.Random) -> Run:
             run.stopped = decision.stop
             break
         for name in decision.send:
-            by_name[name].disk.wish = Wish(version, f"{version}-{name}")
+            by_name[name].disk.wanted = Wanted(version, f"{version}-{name}")
             progress[name] = replace(progress[name], result="SENT", since_s=now_s)
         now_s += SLICE_S
         for machine in fleet:
@@ -89,7 +89,7 @@ def finish(fleet: list[LightMachine], now_s: float) -> None:
 def outcome_of(machine: LightMachine, version: str) -> str:
     """What the machine recorded of a version; empty if it never got it."""
     outcome = machine.state.outcome
-    return outcome.result if outcome is not None and outcome.wish.version == version else ""
+    return outcome.result if outcome is not None and outcome.wanted.version == version else ""
 
 
 def broken_promises(

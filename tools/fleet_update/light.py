@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edge_updater.logic import FetchFailed, Health, Updater
-from edge_updater.state import State, Wish, from_json, to_json
+from edge_updater.state import State, Wanted, from_json, to_json
 
 Poison = Literal["", "crashes", "hangs", "no link", "no bus", "no journal", "dies later"]
 POISONS: tuple[Poison, ...] = ("crashes", "hangs", "no link", "no bus", "no journal", "dies later")
@@ -50,7 +50,7 @@ class Disk:
     parts: set[str] = field(default_factory=set)
     link: str | None = None
     state: str = ""
-    wish: Wish | None = None
+    wanted: Wanted | None = None
     codes: frozenset[str] = frozenset()
 
 
@@ -84,9 +84,9 @@ class LightMachine:
 
     # The host of the updater.
 
-    def wish(self) -> Wish | None:
-        """See `Host.wish`."""
-        return self.disk.wish
+    def wanted(self) -> Wanted | None:
+        """See `Host.wanted`."""
+        return self.disk.wanted
 
     def load(self) -> State:
         """See `Host.load`."""
@@ -227,8 +227,8 @@ class LightMachine:
 
     def _idle(self) -> bool:
         """Whether the updater has nothing to do, and the daemon answers."""
-        wish, state = self.disk.wish, self.state
-        done = wish is None or (state.outcome is not None and state.outcome.wish == wish)
+        wanted, state = self.disk.wanted, self.state
+        done = wanted is None or (state.outcome is not None and state.outcome.wanted == wanted)
         return done and state.trial is None and self._away_since_s is None
 
     @property

@@ -13,10 +13,17 @@ SHARE = Path("usr/share/edge-agent")
 DOC = Path("usr/share/doc/edge-agent")
 UNITS = {
     "edge-agent.service": "usr/lib/systemd/system/edge-agent.service",
+    "edge-agent-updater.service": "usr/lib/systemd/system/edge-agent-updater.service",
     "edge-agent.sysusers": "usr/lib/sysusers.d/edge-agent.conf",
     "edge-agent.tmpfiles": "usr/lib/tmpfiles.d/edge-agent.conf",
     "60-edge-agent.rules": "usr/lib/udev/rules.d/60-edge-agent.rules",
 }
+HOME = Path("usr/lib/edge-agent")
+LAUNCHERS = {
+    "edge-agent-launcher.sh": "usr/bin/edge-agent",
+    "edge-agent-updater.sh": "usr/bin/edge-agent-updater",
+}
+"""The commands: the updater chooses which version of the daemon the first one starts."""
 COMPLETIONS = {
     Shell.BASH: "usr/share/bash-completion/completions/edge-agent",
     Shell.ZSH: "usr/share/zsh/vendor-completions/_edge-agent",
@@ -28,7 +35,12 @@ PAGES = ("README.md", "docs/guide.md", "docs/installation.md", "docs/operations.
 def fill(root: Path, site: Path, version: str) -> None:
     """See `Package.fill`."""
     copy_source("edge_agent", site / "edge_agent")
+    copy_source("edge_updater", site / "edge_updater")
     set_version(site / "edge_agent" / "__init__.py", version)
+    (root / HOME / "version").write_text(f"{version}\n", encoding="utf-8")
+    for name, place in LAUNCHERS.items():
+        (root / place).unlink(missing_ok=True)
+        copy(REPOSITORY / "systemd" / name, root / place)
     _copy_data(root)
 
 
@@ -71,4 +83,5 @@ Description: daemon of a parcel locker, and the technician's commands
     private=("etc/edge-agent", "etc/edge-agent/devices"),
     module="edge_agent",
     fill=fill,
+    commands=tuple(LAUNCHERS.values()),
 )

@@ -67,6 +67,7 @@ def _settle(root: Path, package: Package, epoch: int) -> None:
     """Sets every file's mode and date, whatever the building machine's umask and clock are."""
     scripts = {root / "DEBIAN" / name for name in SCRIPT_NAMES}
     scripts.add(root / package.home / "bin" / package.name)
+    scripts |= {root / name for name in package.commands}
     private = {root / name for name in package.private}
     for path in [root, *root.rglob("*")]:
         if not path.is_symlink():

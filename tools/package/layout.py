@@ -31,6 +31,8 @@ class Package:
     private: tuple[str, ...]
     module: str
     fill: Callable[[Path, Path, str], None]
+    commands: tuple[str, ...] = ()
+    """Executable files besides the environment's own command."""
 
     @property
     def home(self) -> Path:

@@ -1,0 +1,1 @@
+"""A signed apt repository of the packages in `dist/`."""
