@@ -18,6 +18,8 @@ from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
 
 SWITCH_S = 0.001
 """A computing thread gives way to the event loop after this time, instead of Python's default 5 ms."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C before a command has begun, as shells count it."""
 RUN_HELP = "Run the daemon in the foreground."
 RENAMED_HELP = "confirm a new machine_id: go on with the journal written under the old one"
 OWN_HELP = "Show this message and exit."
@@ -80,6 +82,8 @@ def main() -> None:
         from edge_agent.cli.commands import app
         from edge_agent.cli.init.search import Wires
         from edge_agent.process.event_loop import precise_loop
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         sys.exit(f"edge-agent: the commands need the extra 'cli' of the package ({error})")
     _use_any_encoding()

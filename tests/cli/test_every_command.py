@@ -203,3 +203,21 @@ def test_the_manual_page_is_current_and_has_every_command() -> None:
     text = page().replace("\\-", "-")
     for name in NAMES:
         assert f"\n.SS {name}" in text
+
+
+def test_ctrl_c_while_a_command_is_being_loaded_shows_no_traceback() -> None:
+    code = """
+import sys
+from edge_agent.__main__ import main
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "edge_agent.cli.commands":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["edge-agent", "events", "--follow"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
