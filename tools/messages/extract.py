@@ -44,6 +44,7 @@ DAEMON_SOURCES = (
     "service/report.py",
     "app/remote_configuration.py",
     "app/service.py",
+    "app/update_handover.py",
     "config/remote_settings.py",
     "process/child_command.py",
     "remote/handler.py",
