@@ -36,8 +36,10 @@ from cloud_gateway.machines.message_validation import MachineAccounts
 from cloud_gateway.machines.mqtt_link import MqttLink
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.metrics.page import MetricsParts
+from cloud_gateway.operations import remote_api
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.rate_limits import RateLimits
+from cloud_gateway.remote.work import RemoteWork
 from cloud_gateway.settings import Settings, Timing
 from cloud_gateway.stopping import Stopping
 from cloud_gateway.users import Users
@@ -84,7 +86,7 @@ def create_app(
     front = public.no_wall if settings.wall is None else wall.router
     routers = [machine_routes.router, reservations.router, public.router, front]
     if settings.operations_key is not None or settings.users_file is not None:
-        routers.append(operations.router)
+        routers += [operations.router, remote_api.router]
     for router in routers:
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]
@@ -197,18 +199,16 @@ def _build(
     figures: Figures,
 ) -> tuple[GatewayParts, _Background]:
     """Assembles everything; nothing runs yet."""
-    store = Store(settings.database_url)
-    gateway_id = settings.mqtt.client_id
-    topics = subscriptions(gateway_id, settings.share_group)
-    link = MqttLink(settings.mqtt, topics if settings.wall is None else [*topics, TELEMETRY])
+    store, gateway_id = Store(settings.database_url), settings.mqtt.client_id
+    link = _make_link(settings)
     twins = Twins(store, clock)
     machines = MachineCommands(gateway_id, timing, clock, link, twins.has_unresolved, figures)
-    accounts = MachineAccounts(on_rejected=figures.message_rejected)
-    seals = Seals(settings.platforms)
+    accounts, seals = MachineAccounts(on_rejected=figures.message_rejected), Seals(settings.platforms)
     feed = None if settings.wall is None else WallFeed(store, lambda: machines.connected)
     deliverer, wake = _make_deliverer(store, settings, timing, clock, webhooks_max, feed, figures)
     reconciler = Reconciler(store, machines, timing, clock, wake, gateway_id, accounts=accounts, seals=seals)
     restore_sender = RestoreSender(store, machines)
+    remote = RemoteWork(store, machines, clock, signed=settings.mqtt.service_key_file is not None)
     intake = Intake(
         store,
         machines,
@@ -221,6 +221,7 @@ def _build(
         accounts=accounts,
         seals=seals,
         figures=figures,
+        remote=remote,
     )
     parts = GatewayParts(
         settings=settings,
@@ -238,6 +239,7 @@ def _build(
         qr_images=QrImages(),
         keys=KeyRing(_path(settings.keys_file), [one.name for one in settings.platforms], clock),
         users=Users(_path(settings.users_file)),
+        remote=remote,
     )
     tasks: _Works = {
         "intake": lambda: intake.run(link),
@@ -246,17 +248,23 @@ def _build(
         "restore sender": restore_sender.run,
         "link": lambda: link.run(LinkForwarder(intake, machines, feed)),
         **({} if feed is None else {"wall": feed.run}),
-        **_housekeeping(parts, figures),
+        **_housekeeping(parts, figures, remote),
     }
     return parts, _Background(twins, reconciler, deliverer, feed, tasks)
 
 
-def _housekeeping(parts: GatewayParts, figures: Figures) -> _Works:
-    """The parts that neither machines nor platforms notice."""
+def _make_link(settings: Settings) -> MqttLink:
+    topics = subscriptions(settings.mqtt.client_id, settings.share_group)
+    return MqttLink(settings.mqtt, topics if settings.wall is None else [*topics, TELEMETRY])
+
+
+def _housekeeping(parts: GatewayParts, figures: Figures, remote: RemoteWork) -> _Works:
+    """The parts that no platform notices."""
     store, timing, clock = parts.store, parts.timing, parts.clock
     return {
         "canceller of given-up reservations": GivenUpCanceller(store, parts.machines, timing, clock).run,
         "pruner of old rows": Pruner(store, parts.settings.keep, timing, clock, figures.rows_deleted).run,
+        "remote work": remote.run,
         "suppressed log lines": _log_suppressed_lines,
         "keys file": parts.keys.file.run,
         "users file": parts.users.file.run,

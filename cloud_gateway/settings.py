@@ -48,17 +48,22 @@ class MqttSettings(BrokerSection):
     """The broker. `client_id` names the persistent session and the reply topics: one per gateway.
 
     With `signing_key_file` (an Ed25519 seed in base64) commands are signed; machines know the key by
-    `signing_key_name`.
+    `signing_key_name`. `service_key_file` and `service_key_name`: the same for service commands; without them
+    the gateway requests no remote work.
     """
 
     client_id: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     signing_key_file: FileName | None = None
     signing_key_name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    service_key_file: FileName | None = None
+    service_key_name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
 
     @model_validator(mode="after")
     def _both(self) -> MqttSettings:
         if (self.signing_key_file is None) != (self.signing_key_name is None):
             raise ValueError("signing_key_file and signing_key_name have to be set together")
+        if (self.service_key_file is None) != (self.service_key_name is None):
+            raise ValueError("service_key_file and service_key_name have to be set together")
         return self
 
 
@@ -263,10 +268,11 @@ def load(path: Path) -> Settings:
     # The store is synchronous; a URL for the asynchronous driver names the same file.
     url = url.replace("sqlite+aiosqlite:", "sqlite:", 1)
     mqtt = settings.mqtt.placed(path.resolve().parent, os.environ)
-    try:
-        signer_of(mqtt)
-    except LinkRefused as error:
-        raise ConfigError([Finding("mqtt.signing_key_file", str(error))]) from None
+    for key, make_signer in (("signing", signer_of), ("service", service_signer_of)):
+        try:
+            make_signer(mqtt)
+        except LinkRefused as error:
+            raise ConfigError([Finding(f"mqtt.{key}_key_file", str(error))]) from None
     folder = path.resolve().parent
     files = {
         name: None if (given := getattr(settings, name)) is None else str(folder / given)
@@ -280,3 +286,10 @@ def signer_of(mqtt: MqttSettings) -> Signer | None:
     if mqtt.signing_key_file is None or mqtt.signing_key_name is None:
         return None
     return Signer.from_file(Path(mqtt.signing_key_file), mqtt.signing_key_name)
+
+
+def service_signer_of(mqtt: MqttSettings) -> Signer | None:
+    """The signer of service commands; None if there is none. Raises `LinkRefused` if its key is bad."""
+    if mqtt.service_key_file is None or mqtt.service_key_name is None:
+        return None
+    return Signer.from_file(Path(mqtt.service_key_file), mqtt.service_key_name)

@@ -150,7 +150,7 @@ class SystemHost:
         """See `Host.health`."""
         restarts, status = self._supervisor()
         upgrading = status == UPGRADING
-        said = self._readiness()
+        said = readiness(self._places.socket)
         if said is None:
             return Health(answers=False, restarts=restarts, upgrading=upgrading)
         return Health(
@@ -170,27 +170,28 @@ class SystemHost:
         number = found.get("NRestarts", "0")
         return int(number) if number.isdecimal() else 0, found.get("StatusText", "")
 
-    def _readiness(self) -> dict[str, object] | None:
-        """The answer of `/v1/readiness`; None if there is none."""
-        connection = http.client.HTTPConnection("agent")
-        try:
-            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.sock.settimeout(ANSWER_S)
-            connection.sock.connect(str(self._places.socket))
-            connection.request("GET", "/v1/readiness")
-            response = connection.getresponse()
-            said = json.loads(response.read()) if response.status == 200 else None
-            return said if isinstance(said, dict) else None
-        except (OSError, ValueError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
-
     def remove_others(self, *kept: str) -> None:
         """See `Host.remove_others`."""
         for folder in self._places.versions.iterdir():
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def readiness(path: Path) -> dict[str, object] | None:
+    """The answer of `/v1/readiness` at a local API; None if there is none."""
+    connection = http.client.HTTPConnection("agent")
+    try:
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(ANSWER_S)
+        connection.sock.connect(str(path))
+        connection.request("GET", "/v1/readiness")
+        response = connection.getresponse()
+        said = json.loads(response.read()) if response.status == 200 else None
+        return said if isinstance(said, dict) else None
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 def _texts(value: object) -> list[str]:

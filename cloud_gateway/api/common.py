@@ -31,6 +31,7 @@ from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Rep
 from cloud_gateway.machines.message_validation import MachineAccounts
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.rate_limits import RateLimits
+from cloud_gateway.remote.work import RemoteWork
 from cloud_gateway.settings import Platform, Settings, Timing
 from cloud_gateway.users import Users
 from edge_agent.errors import Code, Refusal
@@ -59,6 +60,8 @@ class GatewayParts:
     seals: Seals = field(default_factory=lambda: Seals(()))
     qr_images: QrImages = field(default_factory=QrImages)
     users: Users = field(default_factory=lambda: Users(None))
+    remote: RemoteWork | None = None
+    """None only in tests of single parts."""
     keys: KeyRing = field(default_factory=lambda: KeyRing(None, (), time.time))
 
 

@@ -172,17 +172,22 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "text": ("The QR text of a reservation.", _QR),
     "page_size": ("How many reservations a page has.", 50),
     "page_token": ("`next_page_token` of the page before; absent for the first page.", "MjAw"),
+    "limit": ("How many of the newest.", 50),
+    "request_id": ("The id of a service command.", "svc_0f1e2d3c"),
+    "release_id": ("The id of a release.", "rel_0f1e2d3c"),
     "after": ("Only rows after this position; 0 for all.", 0),
     "created_after": ("Only reservations made after this time, in seconds since 1970.", 1752141600),
 }
 
 
 def explain_fields(name: str, schema: Json) -> None:
-    """Adds description and example to every field of the schema `name`.
+    """Adds description and example to every field of the schema `name` whose model gives none.
 
     Raises `KeyError` for a field without a text.
     """
     for field, kind in schema.get("properties", {}).items():
+        if "description" in kind and "examples" in kind:
+            continue
         text, example = MODEL_TEXTS.get(f"{name}.{field}") or TEXTS[field]
         add_text(kind, text, example)
 

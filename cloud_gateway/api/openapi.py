@@ -114,7 +114,7 @@ def describe(app: FastAPI) -> Json:
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 _complete(operation, path, method)
-            if path.startswith("/operations"):
+            if path.startswith(("/operations", "/api/operations")):
                 components["securitySchemes"]["OperationsKey"] = OPERATIONS_KEY
         app.openapi_schema = document
     return app.openapi_schema
@@ -161,7 +161,8 @@ def _without_null(field: Json) -> Json:
     kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return field
-    return {**({"title": field["title"]} if "title" in field else {}), **kinds[0]}
+    kept = {name: field[name] for name in ("title", "description", "examples") if name in field}
+    return {**kept, **kinds[0]}
 
 
 def _join_lines(described: Json) -> None:

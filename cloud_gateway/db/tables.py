@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, and_
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, and_, false
 from sqlalchemy import String as AnyString
 from sqlalchemy import Text as AnyText
 from sqlalchemy.engine import Dialect
@@ -300,3 +300,73 @@ undated = Table(
 """Dates of reservations that a machine gave while its clock was not synchronised: the column of
 `reservations`, and the time on the clock of that boot. Corrected once the boot knows the time; then
 `uptime_ms` is -1, and views of the machine no longer change the date."""
+
+service_requests = Table(
+    "service_requests",
+    metadata,
+    Column("position", Number, primary_key=True),
+    Column("request_id", String(64), nullable=False, unique=True),
+    Column("machine_id", String(64), nullable=False),
+    Column("command", String(32), nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("requested_s", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("ended_s", Float),
+    Column("error", Text),
+    Column("content_type", String(64)),
+    Column("bytes", Integer),
+    Column("complete", Boolean, nullable=False, server_default=false()),
+    Index("service_requests_of", "machine_id", "position"),
+)
+"""The service commands that people requested (`remote.requests`)."""
+
+service_parts = Table(
+    "service_parts",
+    metadata,
+    Column("request_id", String(64), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("data", Text, nullable=False),
+)
+"""The results of service commands, in base64, as they came."""
+
+machine_configurations = Table(
+    "machine_configurations",
+    metadata,
+    Column("machine_id", String(64), primary_key=True),
+    Column("version", BigInteger),
+    Column("settings", Text),
+    Column("actor", String(128)),
+    Column("wanted_s", Float),
+    Column("sent_version", BigInteger),
+    Column("reported", Text),
+    Column("reported_s", Float),
+)
+"""Wanted and reported configurations (`remote.configurations`), as JSON."""
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("position", Number, primary_key=True),
+    Column("release_id", String(64), nullable=False, unique=True),
+    Column("version", String(64), nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("begun_s", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("ended_s", Float),
+)
+"""Releases of the daemon (`remote.releases`)."""
+
+release_machines = Table(
+    "release_machines",
+    metadata,
+    Column("release_id", String(64), primary_key=True),
+    Column("machine_id", String(64), primary_key=True),
+    Column("wave", Integer, nullable=False),
+    Column("result", String(16), nullable=False),
+    Column("since_s", Float, nullable=False),
+    Column("request_id", String(64)),
+    Index("release_machines_request", "request_id"),
+)
+"""How far each machine of a release is."""

@@ -34,8 +34,10 @@ from cloud_gateway.machines.message_validation import (
     MachineAccounts,
     NotEntitled,
     ReceivedEvent,
+    read_configuration,
     read_event,
     read_reply,
+    read_service_report,
     read_state,
     reason_of,
     sender_of,
@@ -43,6 +45,7 @@ from cloud_gateway.machines.message_validation import (
 )
 from cloud_gateway.machines.mqtt_link import MqttLink
 from cloud_gateway.machines.sealed_ids import Seals
+from cloud_gateway.remote.work import RemoteWork
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
 from edge_agent.mqtt.messages import Received
@@ -67,6 +70,8 @@ def subscriptions(gateway_id: str, share_group: str) -> list[str]:
         f"{ROOT}/+/state/online",
         f"{ROOT}/+/state/machine",
         f"{ROOT}/+/state/digest",
+        f"{ROOT}/+/state/config",
+        f"$share/{share_group}/{ROOT}/+/service",
         f"{ROOT}/+/reply/{gateway_id}/#",
     ]
 
@@ -101,6 +106,7 @@ class Intake:
         accounts: MachineAccounts | None = None,
         seals: Seals | None = None,
         figures: Figures | None = None,
+        remote: RemoteWork | None = None,
     ) -> None:
         self._store = store
         self._machines = machines
@@ -113,6 +119,7 @@ class Intake:
         self._accounts = accounts or MachineAccounts()
         self._seals = seals or Seals(())
         self._figures = figures or Figures()
+        self._remote = remote or RemoteWork(store, machines, clock, signed=False)
         self._lanes: list[asyncio.Queue[Received]] = [asyncio.Queue() for _ in range(store.writers)]
         self._unacknowledged: deque[Received] = deque()
         self._done: set[int] = set()
@@ -228,8 +235,15 @@ class Intake:
         if head == "reply":
             await self._take_reply(machine_id, message)
             return
+        if head == "service" and not name:
+            await self._remote.take_report(read_service_report(machine_id, message.payload))
+            return
         if head != "state":
             raise NotEntitled("not one of our topics")
+        if name == "config":
+            if message.payload:
+                await self._remote.take_configuration(read_configuration(machine_id, message.payload))
+            return
         state = read_state(machine_id, name, message.payload) if message.payload else None
         if name == "online" and not isinstance(state, (Machine, Digest)):
             if link.is_current(message):
@@ -258,6 +272,7 @@ class Intake:
             # A machine that was online already only updates its health or its challenge.
             if state.online and (message.retained or not there_before):
                 self._check_machine(machine_id, None, message.retained)
+                self._remote.wake()
 
     async def _take_machine(self, machine: Machine) -> None:
         now_s = self._clock()

@@ -26,9 +26,10 @@ from edge_agent.errors import Code, EdgeAgentError, LinkFault, Refusal
 from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.commands import DOOR_OPENING, QUERIES
 from edge_agent.protocol.events import Health, HistoryState, Online
+from edge_agent.protocol.service_commands import SERVICE_COMMANDS
 from edge_agent.protocol.topics import Topics
 
-ALLOWED_IN_DOUBT = QUERIES | {"restore"}
+ALLOWED_IN_DOUBT = QUERIES | {"restore"} | set(SERVICE_COMMANDS)
 """Commands that are also sent while two machines may use one machine_id, or the history is in doubt: they
 open no door and give no cell away."""
 ENDED_MAX = 1000
@@ -214,7 +215,11 @@ class MachineCommands:
             async with asyncio.timeout_at(deadline):
                 await self._link.publish(
                     OutgoingCommand(
-                        topics.command(name), topics.reply(self._gateway_id), correlation, x_request_id
+                        topics.command(name),
+                        topics.reply(self._gateway_id),
+                        correlation,
+                        x_request_id,
+                        service=name in SERVICE_COMMANDS,
                     ),
                     lambda: self._payload(machine_id, fields, command_id, deadline - loop.time()),
                 )

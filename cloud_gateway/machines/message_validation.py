@@ -32,6 +32,7 @@ from cloud_gateway.value_bounds import (
 from edge_agent.errors import Code
 from edge_agent.protocol.api import Body, Machine, ReservationView, refusal_from
 from edge_agent.protocol.events import Event, Online
+from edge_agent.protocol.service_commands import PART_BYTES, ReportedConfiguration, ServiceReport
 from edge_agent.protocol.sync import SYNC_PAGE, Digest
 from edge_agent.protocol.topics import machine_of
 
@@ -39,6 +40,10 @@ KIB = 1024
 PACKET_MAX = 4096 * KIB
 """The broker's largest packet; only the replies in `LONG_REPLIES` need that much."""
 EVENT_MAX = 32 * KIB
+SERVICE_MAX = 2 * PART_BYTES
+"""The longest report on a service command, in bytes."""
+CONFIGURATION_MAX = 256 * 1024
+"""The longest reported configuration, in bytes."""
 STATE_MAX = {"online": 16 * KIB, "machine": 384 * KIB, "digest": 128 * KIB}
 """For a machine with 512 cells, with room to spare."""
 REPLY_MAX = 384 * KIB
@@ -205,6 +210,24 @@ def read_state(machine_id: str, name: str, payload: bytes) -> Online | Machine |
     if isinstance(state, Machine):
         _check_cells(state)
     return state
+
+
+def read_service_report(machine_id: str, payload: bytes) -> ServiceReport:
+    """Reads the report on a service command. Raises `ValueError` (pydantic's included)."""
+    report = ServiceReport.model_validate(read_json(payload, SERVICE_MAX))
+    if report.machine_id != machine_id:
+        raise NotEntitled("machine_id: another machine's report")
+    check_unmodelled(report.model_dump(exclude={"data"}), "payload")
+    return report
+
+
+def read_configuration(machine_id: str, payload: bytes) -> ReportedConfiguration:
+    """Reads the configuration that a machine reports. Raises `ValueError` (pydantic's included)."""
+    reported = ReportedConfiguration.model_validate(read_json(payload, CONFIGURATION_MAX))
+    if reported.machine_id != machine_id:
+        raise NotEntitled("machine_id: another machine's configuration")
+    check_unmodelled(reported.model_dump(), "payload")
+    return reported
 
 
 def _check_cells(machine: Machine) -> None:

@@ -16,7 +16,7 @@ from time import time
 from typing import Protocol
 
 from cloud_gateway.logs import log
-from cloud_gateway.settings import MqttSettings, signer_of
+from cloud_gateway.settings import MqttSettings, service_signer_of, signer_of
 from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.mqtt.backoff import Backoff
 from edge_agent.mqtt.client import MqttClient
@@ -72,6 +72,8 @@ class OutgoingCommand:
     correlation: bytes
     x_request_id: str
     """The X-Request-ID of the REST request that caused it."""
+    service: bool = False
+    """Whether it is a service command, which has a key of its own."""
 
 
 class MqttLink:
@@ -80,6 +82,7 @@ class MqttLink:
     def __init__(self, settings: MqttSettings, subscriptions: list[str]) -> None:
         self._listener: GatewayLinkListener | None = None
         self._signer = signer_of(settings)
+        self._service_signer = service_signer_of(settings)
         jitter = random.Random()
         self._unreachable = Backoff(PAUSE_FIRST_S, PAUSE_MAX_S, jitter)
         self._refused = Backoff(REFUSED_FIRST_S, REFUSED_MAX_S, jitter)
@@ -126,8 +129,9 @@ class MqttLink:
                 raise LinkFault("the connection ended")
             payload, expiry_s = make_payload()
             user = [("x-request-id", command.x_request_id)]
-            if self._signer is not None:
-                user += self._signer.properties(command.topic, payload)
+            signer = self._service_signer if command.service else self._signer
+            if signer is not None:
+                user += signer.properties(command.topic, payload)
             message = Message(
                 command.topic,
                 payload.decode("utf-8"),

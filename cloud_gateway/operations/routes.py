@@ -78,7 +78,7 @@ def _name_and_password(header: str) -> tuple[str, str] | None:
 Acting = Annotated[Actor, Depends(actor_of)]
 
 
-async def _refuse_without(parts: GatewayParts, actor: Actor, role: Role, act: str, target: str) -> None:
+async def refuse_without(parts: GatewayParts, actor: Actor, role: Role, act: str, target: str) -> None:
     """Records the attempt and raises `Refusal` PERMISSION_DENIED if the person's role does not include this
     one."""
     if actor.role.may(role):
@@ -165,7 +165,7 @@ async def close(ticket_id: str, parts: WithParts, actor: Acting, machine_id: str
     """Closes a maintenance ticket; a repeat is harmless. `machine_id` is needed where several machines have a
     ticket with this id."""
     target = ticket_id if machine_id is None else f"{machine_id}/{ticket_id}"
-    await _refuse_without(parts, actor, Role.SUPPORT, "close ticket", target)
+    await refuse_without(parts, actor, Role.SUPPORT, "close ticket", target)
     now_s = parts.clock()
 
     def work(db: Connection) -> bool:
@@ -196,7 +196,7 @@ async def close(ticket_id: str, parts: WithParts, actor: Acting, machine_id: str
 async def release(machine_id: str, parts: WithParts, actor: Acting) -> Response:
     """Confirms that only the right one of two machines with one machine_id runs now: commands are sent to
     it again."""
-    await _refuse_without(parts, actor, Role.OPERATOR, "release machine", machine_id)
+    await refuse_without(parts, actor, Role.OPERATOR, "release machine", machine_id)
     now_s = parts.clock()
 
     def record(db: Connection, found: bool) -> None:
@@ -223,7 +223,7 @@ async def retry(
     position: Annotated[int, Path(ge=1, le=POSITION_MAX)], parts: WithParts, actor: Acting
 ) -> Response:
     """Queues a dead webhook again."""
-    await _refuse_without(parts, actor, Role.SUPPORT, "retry webhook", str(position))
+    await refuse_without(parts, actor, Role.SUPPORT, "retry webhook", str(position))
     now_s = parts.clock()
 
     def work(db: Connection) -> bool:

@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from edge_updater.host import readiness
 from tests.package.clean_root import CleanRoot, clean_root
 from tests.package.test_root import PARCEL, configure, rig_behind_a_serial_server
 from tests.package.test_systemd import Booted
@@ -93,13 +93,7 @@ class Machine:
     def readiness(self) -> dict[str, Any]:
         """What the daemon answers the updater."""
         socket = f"/proc/{self.booted.first}/root/run/edge-agent/agent.sock"
-        try:
-            transport = httpx.HTTPTransport(uds=socket)
-            with httpx.Client(transport=transport, base_url="http://agent", timeout=1.0) as client:
-                found: dict[str, Any] = client.get("/v1/readiness").raise_for_status().json()
-                return found
-        except (httpx.HTTPError, ValueError):
-            return {}
+        return readiness(Path(socket)) or {}
 
     def answers(self) -> bool:
         return bool(self.readiness())
@@ -133,12 +127,13 @@ def machines(folder: Path, number: int) -> Iterator[list[Machine]]:
         command = f"/usr/bin/edge-agent-updater --proves-good-s {PROVES_GOOD_S}"
         (quick / "quick.conf").write_text(f"[Service]\nExecStart=\nExecStart={command}\n")
         subprocess.run(["umount", str(first.folder / "proc")], check=True)
+        roots = [first]
+        for place in range(1, number):  # before the first one is switched on
+            roots.append(CleanRoot(folder / f"root-{place}"))
+            subprocess.run(["cp", "-a", str(first.folder), str(roots[-1].folder)], check=True)
+            stack.callback(shutil.rmtree, roots[-1].folder, ignore_errors=True)
         made = []
-        for place in range(number):
-            root = first if place == 0 else CleanRoot(folder / f"root-{place}")
-            if place:
-                subprocess.run(["cp", "-a", str(first.folder), str(root.folder)], check=True)
-                stack.callback(shutil.rmtree, root.folder, ignore_errors=True)
+        for place, root in enumerate(roots):
             own = folder / f"machine-{place}"
             own.mkdir()
             rig = stack.enter_context(rig_behind_a_serial_server(own))
@@ -189,9 +184,9 @@ def test_three_machines_take_a_good_version_and_give_a_bad_one_back(tmp_path: Pa
     with machines(tmp_path, 3) as fleet:
         for machine in fleet:
             ready(machine)
-        codes = [machine.rig.api.call("POST", f"{API}/reservations", PARCEL) for machine in fleet]
         for machine in fleet:
             quiet(machine)
+        codes = [machine.rig.api.call("POST", f"{API}/reservations", PARCEL) for machine in fleet]
         taken(fleet[0])
         given_back(fleet[1])
         cut_off(fleet[2], rng)

@@ -1,8 +1,7 @@
 """`python -m tools.repo`: puts packages into a signed apt repository; older packages in it stay.
 
-apt-ftparchive makes the indexes, gpg the signature. The key is made once, by `--make-key`, and belongs to the
-person who releases: a person who has it can
-replace the program of every machine that knows its public half.
+apt-ftparchive makes the indexes, gpg the signature. The key is made once, by `--make-key`. A person
+who has it can replace the program of every machine that knows its public half.
 
 Exit codes: 0 done, 1 a program failed, 2 bad usage.
 """

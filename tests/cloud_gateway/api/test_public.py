@@ -92,7 +92,9 @@ async def test_openapi_describes_every_route_with_its_responses_and_bodies(
         for method, operation in methods.items()
     }
     of_the_api = {(method, f"{API}{path}"): route for (method, path), route in ROUTES.items()}
-    assert set(operations) == set(of_the_api) | set(PAGES)
+    of_operators = {place for place in operations if place[1].startswith("/api/operations/v1/")}
+    assert set(operations) - of_operators == set(of_the_api) | set(PAGES)
+    assert of_operators
     for place, operation in operations.items():
         assert "X-Request-ID" in [parameter["name"] for parameter in operation["parameters"]]
         for status, answer in operation["responses"].items():

@@ -1,0 +1,377 @@
+"""`/api/operations/v1`, remote work: service commands, configurations and releases."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query
+from fastapi.responses import Response
+from pydantic import Field
+from sqlalchemy import Connection
+
+from cloud_gateway.api.common import NOT_FOUND_ERRORS, GatewayParts, WithParts, error_responses
+from cloud_gateway.api.errors import invalid, not_found
+from cloud_gateway.operations.acts import Actor, record_act
+from cloud_gateway.operations.routes import Acting, actor_of, refuse_without, same_site
+from cloud_gateway.remote.configurations import MachineConfiguration, configuration_of, want
+from cloud_gateway.remote.releases import (
+    STOPPED,
+    ReleaseRow,
+    add_release,
+    end_release,
+    find_release,
+    newest_releases,
+    progress_of,
+)
+from cloud_gateway.remote.requests import ServiceRequest, find_request, requests_of, result_of
+from cloud_gateway.remote.work import NO_KEY, RemoteWork
+from cloud_gateway.users import Role
+from edge_agent.errors import Code, Refusal
+from edge_agent.protocol.api import Body as JsonBody
+from edge_agent.protocol.api import Identifier, rfc3339
+from edge_agent.protocol.service_commands import (
+    MOST_REMOTE_SETTINGS,
+    Right,
+    SettingValue,
+)
+
+PREFIX = "/api/operations/v1"
+LONGEST_LIST = 200
+NEEDED_ROLE: dict[str, Role] = {
+    "diagnose": Role.SUPPORT,
+    "bundle": Role.SUPPORT,
+    "bus-check": Role.SUPPORT,
+    "bus-stats": Role.SUPPORT,
+    "logs": Role.SUPPORT,
+    "config-get": Role.SUPPORT,
+    "restart-service": Role.OPERATOR,
+}
+"""The role that a service command needs. `config-set` and `update` are requested as a wanted configuration
+and as a release."""
+
+
+def _told(text: str, example: Any, **given: Any) -> Any:
+    """A field with its description and an example, for /openapi.json."""
+    return Field(description=text, examples=[example], **given)
+
+
+NAME, AT = "ada@example.org", "2026-11-30T10:00:00Z"
+SETTINGS = {"doors.door_ajar_s": 90}
+
+
+class ServiceCommandBody(JsonBody):
+    """A service command for one machine."""
+
+    command: Right = _told("Which work.", "diagnose")
+    arguments: dict[str, Any] = _told("What the command takes.", {"outputs": False}, default_factory=dict)
+
+
+class ServiceCommandView(JsonBody):
+    """A service command, and what came of it."""
+
+    request_id: str = _told("Its id.", "svc_0f1e2d3c")
+    machine_id: str = _told("The machine.", "machine_123")
+    command: str = _told("Which work.", "diagnose")
+    arguments: dict[str, Any] = _told("What was given with it.", {"outputs": False})
+    by: str = _told("Who requested it.", NAME)
+    requested_at: str = _told("When it was requested.", AT)
+    state: str = _told("SENT, RUNNING, DONE or FAILED.", "DONE")
+    ended_at: str | None = _told("When its outcome came.", AT, default=None)
+    error: dict[str, Any] | None = _told(
+        "An rpcStatus, if it failed.", {"code": 9, "message": "a self-test is running already"}, default=None
+    )
+    content_type: str | None = _told("Media type of the result.", "application/json", default=None)
+    bytes: int | None = _told("Length of the result.", 2048, default=None)
+
+
+class ConfigurationBody(JsonBody):
+    """The remote settings that are wanted of a machine: all of them."""
+
+    settings: Annotated[dict[Identifier, SettingValue], Field(max_length=MOST_REMOTE_SETTINGS)] = _told(
+        "Key paths with values.", SETTINGS
+    )
+
+
+class ConfigurationView(JsonBody):
+    """What is wanted of a machine's configuration, and what it reports."""
+
+    machine_id: str = _told("The machine.", "machine_123")
+    version: int | None = _told("Of the wanted settings; rises with each change.", 5, default=None)
+    settings: dict[str, Any] = _told("Key paths with values.", SETTINGS)
+    by: str | None = _told("Who wants it.", NAME, default=None)
+    wanted_at: str | None = _told("Since when.", AT, default=None)
+    reported: dict[str, Any] | None = _told(
+        "`state/config` of the machine, see asyncapi.yaml.", {"hash": "9f86d081", "version": 5}, default=None
+    )
+    reported_at: str | None = _told("When it reported.", AT, default=None)
+
+
+class ReleaseBody(JsonBody):
+    """A version of the daemon for some machines, or all."""
+
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+~:-]{1,64}$")] = _told("The version.", "0.3.0")
+    machine_ids: Annotated[list[Identifier], Field(max_length=100_000)] | None = _told(
+        "Which machines; absent: every machine that is known.", ["machine_123"], default=None
+    )
+
+
+class ReleaseView(JsonBody):
+    """A release, and how far its machines are."""
+
+    release_id: str = _told("Its id.", "rel_0f1e2d3c")
+    version: str = _told("The version.", "0.3.0")
+    by: str = _told("Who began it.", NAME)
+    begun_at: str = _told("When it began.", AT)
+    state: str = _told("RUNNING, STOPPED or FINISHED.", "RUNNING")
+    reason: str = _told("Why it stopped.", "1 of 5 machines of wave 1 went back: machine_7", default="")
+    ended_at: str | None = _told("When it ended.", AT, default=None)
+    results: dict[str, int] = _told("Number of machines by result.", {"APPLIED": 5, "WAITING": 95})
+    machines: dict[str, dict[str, Any]] = _told(
+        "Wave and result of each machine.",
+        {"machine_123": {"wave": 1, "result": "APPLIED"}},
+        default_factory=dict,
+    )
+
+
+router = APIRouter(
+    prefix=PREFIX,
+    dependencies=[Depends(actor_of)],
+    tags=["remote work"],
+    responses=error_responses(
+        s400="INVALID_ARGUMENT (3): a field is wrong; NOT_ALLOWED (9): not allowed in this state",
+        s401="UNAUTHENTICATED (16): name and password are missing or wrong",
+        s403="PERMISSION_DENIED (7): the request comes from another site, or needs another role",
+        s429="NO_CELL (8): too many wrong keys from one address; Retry-After gives the seconds to wait",
+        s500="INTERNAL (13)",
+        s501="NOT_BUILT (12): this gateway has no service key",
+        s503="OFFLINE (14): the machine is offline",
+    ),
+)
+Limit = Annotated[int, Query(ge=1, le=LONGEST_LIST)]
+
+
+def _remote(parts: GatewayParts) -> RemoteWork:
+    assert parts.remote is not None
+    return parts.remote
+
+
+async def _record(parts: GatewayParts, actor: Actor, act: str, target: str, result: str = "done") -> None:
+    now_s = parts.clock()
+    await parts.store.write(lambda db: record_act(db, actor, act, target, result, now_s))
+
+
+@router.post(
+    "/machines/{machine_id}/service-commands",
+    status_code=202,
+    response_model_exclude_none=True,
+    dependencies=[Depends(same_site)],
+)
+async def request_service_command(
+    machine_id: str, body: Annotated[ServiceCommandBody, Body()], parts: WithParts, actor: Acting
+) -> ServiceCommandView:
+    """Requests remote work of a machine that is online. The machine works off one command after the other;
+    the outcome is at `/service-commands/{request_id}`."""
+    act, target = f"request {body.command}", machine_id
+    needed = NEEDED_ROLE.get(body.command)
+    if needed is None:
+        instead = "PUT …/configuration" if body.command == "config-set" else "POST /releases"
+        raise invalid("command", f"is requested by {instead}")
+    await refuse_without(parts, actor, needed, act, target)
+    try:
+        made = await _remote(parts).request(machine_id, body.command, body.arguments, actor.name)
+    except Refusal as refusal:
+        await _record(parts, actor, act, target, refusal.code.name)
+        raise
+    await _record(parts, actor, act, f"{target} {made.request_id}")
+    return _command_view(made)
+
+
+@router.get("/machines/{machine_id}/service-commands", response_model_exclude_none=True)
+async def service_commands_of(
+    machine_id: str, parts: WithParts, limit: Limit = 50
+) -> list[ServiceCommandView]:
+    """The newest service commands of a machine, newest first."""
+    found = await parts.store.read(lambda db: requests_of(db, machine_id, limit))
+    return [_command_view(one) for one in found]
+
+
+@router.get("/service-commands/{request_id}", response_model_exclude_none=True, responses=NOT_FOUND_ERRORS)
+async def service_command(request_id: str, parts: WithParts) -> ServiceCommandView:
+    """One service command, and what came of it."""
+    return _command_view(await _found(parts, request_id))
+
+
+@router.get(
+    "/service-commands/{request_id}/result",
+    response_class=Response,
+    responses={**NOT_FOUND_ERRORS, 200: {"content": {"application/octet-stream": {}}}},
+)
+async def service_result(request_id: str, parts: WithParts, actor: Acting) -> Response:
+    """The result of a service command: JSON, or a bundle (.tar.gz). Needs the role support."""
+    await refuse_without(parts, actor, Role.SUPPORT, "read result", request_id)
+    made = await _found(parts, request_id)
+    if not made.complete:
+        raise not_found("result of this service command")
+    content = await parts.store.read(lambda db: result_of(db, request_id))
+    ending = "json" if made.content_type == "application/json" else "tar.gz"
+    name = f"{made.machine_id}-{made.command}-{request_id}.{ending}"
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    return Response(content, media_type=made.content_type, headers=headers)
+
+
+async def _found(parts: GatewayParts, request_id: str) -> ServiceRequest:
+    found = await parts.store.read(lambda db: find_request(db, request_id))
+    if found is None:
+        raise not_found("service command")
+    return found
+
+
+@router.get("/machines/{machine_id}/configuration", response_model_exclude_none=True)
+async def configuration(machine_id: str, parts: WithParts) -> ConfigurationView:
+    """The wanted remote settings of a machine, what it reports, and its drift."""
+    return _configuration_view(await parts.store.read(lambda db: configuration_of(db, machine_id)))
+
+
+@router.put(
+    "/machines/{machine_id}/configuration",
+    response_model_exclude_none=True,
+    dependencies=[Depends(same_site)],
+)
+async def want_configuration(
+    machine_id: str, body: Annotated[ConfigurationBody, Body()], parts: WithParts, actor: Acting
+) -> ConfigurationView:
+    """Replaces the wanted remote settings of a machine. It is asked to take them at once, or when it comes
+    online; it takes them as a whole or not at all, and back by itself if it does not reach the broker."""
+    await refuse_without(parts, actor, Role.OPERATOR, "set configuration", machine_id)
+    if not _remote(parts).signed:
+        raise Refusal(Code.NOT_BUILT, NO_KEY)
+    now_s = parts.clock()
+
+    def work(db: Connection) -> MachineConfiguration:
+        version = want(db, machine_id, dict(body.settings), actor.name, now_s)
+        record_act(db, actor, "set configuration", f"{machine_id} version {version}", "done", now_s)
+        return configuration_of(db, machine_id)
+
+    wanted = await parts.store.write(work)
+    _remote(parts).wake()
+    return _configuration_view(wanted)
+
+
+@router.post(
+    "/releases", status_code=201, response_model_exclude_none=True, dependencies=[Depends(same_site)]
+)
+async def begin_release(body: Annotated[ReleaseBody, Body()], parts: WithParts, actor: Acting) -> ReleaseView:
+    """Begins a release: at most 5 machines first, then 5 %, 25 % and all. It is stopped by one machine of the
+    first wave that goes back, later by more than 1 % of a wave."""
+    await refuse_without(parts, actor, Role.OPERATOR, "begin release", body.version)
+    if not _remote(parts).signed:
+        raise Refusal(Code.NOT_BUILT, NO_KEY)
+    known = [machine.machine_id for machine in await parts.store.all_machines()]
+    chosen = known if body.machine_ids is None else list(dict.fromkeys(body.machine_ids))
+    for place, machine_id in enumerate(chosen):
+        if machine_id not in set(known):
+            raise invalid(f"machine_ids[{place}]", f"no machine {machine_id} is known")
+    if not chosen:
+        raise Refusal(Code.NOT_ALLOWED, "no machine is known")
+    now_s = parts.clock()
+    release = ReleaseRow(f"rel_{uuid.uuid4().hex}", body.version, actor.name, now_s)
+
+    def work(db: Connection) -> None:
+        add_release(db, release, chosen)
+        record_act(db, actor, "begin release", f"{release.release_id} {body.version}", "done", now_s)
+
+    await parts.store.write(work)
+    _remote(parts).wake()
+    return await _release_view(parts, release, detailed=True)
+
+
+@router.get("/releases", response_model_exclude_none=True)
+async def releases(parts: WithParts, limit: Limit = 20) -> list[ReleaseView]:
+    """The newest releases, newest first, without their machines."""
+    found = await parts.store.read(lambda db: newest_releases(db, limit))
+    return [await _release_view(parts, one, detailed=False) for one in found]
+
+
+@router.get("/releases/{release_id}", response_model_exclude_none=True, responses=NOT_FOUND_ERRORS)
+async def release(release_id: str, parts: WithParts) -> ReleaseView:
+    """One release, with the wave and the result of each machine."""
+    return await _release_view(parts, await _found_release(parts, release_id), detailed=True)
+
+
+@router.post(
+    "/releases/{release_id}/stop",
+    response_model_exclude_none=True,
+    responses=NOT_FOUND_ERRORS,
+    dependencies=[Depends(same_site)],
+)
+async def stop_release(release_id: str, parts: WithParts, actor: Acting) -> ReleaseView:
+    """Stops a release: no further machine gets it. Those that are at it finish by themselves."""
+    await refuse_without(parts, actor, Role.OPERATOR, "stop release", release_id)
+    await _found_release(parts, release_id)
+    now_s = parts.clock()
+
+    def work(db: Connection) -> None:
+        done = end_release(db, release_id, STOPPED, f"stopped by {actor.name}", now_s)
+        record_act(db, actor, "stop release", release_id, "done" if done else "was over", now_s)
+
+    await parts.store.write(work)
+    return await _release_view(parts, await _found_release(parts, release_id), detailed=True)
+
+
+async def _found_release(parts: GatewayParts, release_id: str) -> ReleaseRow:
+    found = await parts.store.read(lambda db: find_release(db, release_id))
+    if found is None:
+        raise not_found("release")
+    return found
+
+
+async def _release_view(parts: GatewayParts, row: ReleaseRow, *, detailed: bool) -> ReleaseView:
+    progress = await parts.store.read(lambda db: progress_of(db, row.release_id))
+    results: dict[str, int] = {}
+    for one in progress.values():
+        results[one.result] = results.get(one.result, 0) + 1
+    machines = {name: {"wave": one.wave + 1, "result": one.result} for name, one in progress.items()}
+    return ReleaseView(
+        release_id=row.release_id,
+        version=row.version,
+        by=row.actor,
+        begun_at=rfc3339(row.begun_s),
+        state=row.state,
+        reason=row.reason,
+        ended_at=None if row.ended_s is None else rfc3339(row.ended_s),
+        results=results,
+        machines=machines if detailed else {},
+    )
+
+
+def _command_view(made: ServiceRequest) -> ServiceCommandView:
+    return ServiceCommandView(
+        request_id=made.request_id,
+        machine_id=made.machine_id,
+        command=made.command,
+        arguments=made.arguments,
+        by=made.actor,
+        requested_at=rfc3339(made.requested_s),
+        state=made.state,
+        ended_at=None if made.ended_s is None else rfc3339(made.ended_s),
+        error=made.error,
+        content_type=made.content_type,
+        bytes=made.bytes,
+    )
+
+
+def _configuration_view(found: MachineConfiguration) -> ConfigurationView:
+    return ConfigurationView(
+        machine_id=found.machine_id,
+        version=found.version,
+        settings=found.settings,
+        by=found.actor,
+        wanted_at=None if found.wanted_s is None else rfc3339(found.wanted_s),
+        reported=None if found.reported is None else found.reported.model_dump(exclude_none=True),
+        reported_at=None if found.reported_s is None else rfc3339(found.reported_s),
+    )

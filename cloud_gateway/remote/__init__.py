@@ -1,0 +1,1 @@
+"""Remote work at machines: service commands and their results, wanted configurations, releases."""
