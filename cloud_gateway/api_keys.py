@@ -162,7 +162,7 @@ def _write(path: Path, keys: Sequence[StoredKey]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cloud_gateway.api_keys", description="API keys of platforms")
+    parser = argparse.ArgumentParser(prog="edge-gateway api-keys", description="API keys of platforms")
     acts = parser.add_subparsers(dest="act", required=True)
     for act, text in (
         ("add", "add a key, and print it once"),

@@ -18,7 +18,7 @@ from nacl.signing import SigningKey
 
 def main(given: list[str] | None = None) -> int:
     """Reads the arguments, writes the file, prints the lines."""
-    parser = argparse.ArgumentParser(prog="cloud_gateway.keys", description="makes an Ed25519 key pair")
+    parser = argparse.ArgumentParser(prog="edge-gateway signing-key", description="makes an Ed25519 key pair")
     parser.add_argument(
         "--name", required=True, help="what machines know the key by: letters, digits, - and _"
     )

@@ -180,7 +180,7 @@ def _write(path: Path, users: Sequence[StoredUser]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="cloud_gateway.users", description="people who may use the operators' pages"
+        prog="edge-gateway users", description="people who may use the operators' pages"
     )
     acts = parser.add_subparsers(dest="act", required=True)
     for act, text in (
