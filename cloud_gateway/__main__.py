@@ -24,6 +24,7 @@ from cloud_gateway import api_keys, keys, logs, users
 from cloud_gateway.api.http_server import Connections, Descriptors, Server, config_of
 from cloud_gateway.api_keys import read_keys
 from cloud_gateway.app import create_app, listen, start_part
+from cloud_gateway.enrolment import authority
 from cloud_gateway.metrics.page import metrics_app
 from cloud_gateway.service_status import keep_notified
 from cloud_gateway.settings import Settings, Timing, load
@@ -36,6 +37,7 @@ TOOLS: dict[str, Callable[[list[str]], int]] = {
     "api-keys": api_keys.main,
     "users": users.main,
     "signing-key": keys.main,
+    "machines-ca": authority.main,
 }
 """Commands that maintain a file; without one of them the gateway serves."""
 METRICS_CONNECTIONS = 16

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from cloud_gateway.api import errors, public, reference_page, reservations
+from cloud_gateway.api import enrolment, errors, public, reference_page, reservations
 from cloud_gateway.api import machines as machine_routes
 from cloud_gateway.api.common import GatewayParts
 from cloud_gateway.api.idempotency import Idempotency
@@ -24,6 +24,7 @@ from cloud_gateway.api.openapi import describe
 from cloud_gateway.api_keys import KeyRing
 from cloud_gateway.db.prune import Pruner
 from cloud_gateway.db.store import Store
+from cloud_gateway.enrolment.files import make_enrolment
 from cloud_gateway.events.given_up import GivenUpCanceller
 from cloud_gateway.events.intake import Intake, subscriptions
 from cloud_gateway.events.reconcile import Reconciler
@@ -36,7 +37,7 @@ from cloud_gateway.machines.message_validation import MachineAccounts
 from cloud_gateway.machines.mqtt_link import MqttLink
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.metrics.page import MetricsParts
-from cloud_gateway.operations import remote_api
+from cloud_gateway.operations import enrolment_api, remote_api
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.rate_limits import RateLimits
 from cloud_gateway.remote.work import RemoteWork
@@ -84,9 +85,9 @@ def create_app(
     app.add_middleware(RequestMiddleware, on_ended=figures.request_ended)
     errors.install(app)
     front = public.no_wall if settings.wall is None else wall.router
-    routers = [machine_routes.router, reservations.router, public.router, front]
+    routers = [machine_routes.router, reservations.router, public.router, enrolment.router, front]
     if settings.operations_key is not None or settings.users_file is not None:
-        routers += [operations.router, remote_api.router]
+        routers += [operations.router, remote_api.router, enrolment_api.router]
     for router in routers:
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]
@@ -192,11 +193,7 @@ class LinkForwarder:
 
 
 def _build(
-    settings: Settings,
-    timing: Timing,
-    clock: Callable[[], float],
-    webhooks_max: int,
-    figures: Figures,
+    settings: Settings, timing: Timing, clock: Callable[[], float], webhooks_max: int, figures: Figures
 ) -> tuple[GatewayParts, _Background]:
     """Assembles everything; nothing runs yet."""
     store, gateway_id = Store(settings.database_url), settings.mqtt.client_id
@@ -240,6 +237,7 @@ def _build(
         keys=KeyRing(_path(settings.keys_file), [one.name for one in settings.platforms], clock),
         users=Users(_path(settings.users_file)),
         remote=remote,
+        enrolment=make_enrolment(settings, store, clock),
     )
     tasks: _Works = {
         "intake": lambda: intake.run(link),

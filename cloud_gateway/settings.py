@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     AfterValidator,
@@ -30,12 +30,14 @@ from cloud_gateway.webhook_signature import key_of
 from edge_agent.errors import ConfigError, Finding, LinkRefused
 from edge_agent.protocol.api import WebhookUrl
 from edge_agent.protocol.broker import BrokerSection, FileName
+from edge_agent.protocol.service_commands import Right
 from edge_agent.validation_findings import findings_of
 
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=128)]
 
 DAY_S = 86_400.0
+ENROLMENT_FILES = ("ca_cert_file", "ca_key_file", "broker_ca_file")
 
 
 class Section(BaseModel):
@@ -149,6 +151,22 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class EnrolmentSettings(Section):
+    """Machines that are claimed by a code (`enrolment`). `ca_cert_file`, `ca_key_file`: the authority of the
+    machines' certificates; `broker_ca_file`: what machines trust at the broker; `service_rights`: what the
+    service key may request of new machines."""
+
+    ca_cert_file: Annotated[str, Field(strict=True, min_length=1)]
+    ca_key_file: Annotated[str, Field(strict=True, min_length=1)]
+    broker_ca_file: Annotated[str, Field(strict=True, min_length=1)]
+    broker_host: Annotated[str, Field(strict=True, min_length=1, max_length=255)]
+    broker_port: Port = 8883
+    certificate_days: Days = 90.0
+    grace_days: Days = 30.0
+    claim_minutes: Annotated[float, Field(ge=1, le=1440, allow_inf_nan=False)] = 30.0
+    service_rights: tuple[Right, ...] = get_args(Right)
+
+
 class WallSettings(Section):
     """The locker wall at `/`, for a bench: anybody who reaches the gateway acts there as `platform`, and as a
     person at the simulated machine whose control API is `simulator_url`."""
@@ -179,6 +197,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     keep: KeepSettings = KeepSettings()
     metrics: MetricsSettings | None = None
+    enrolment: EnrolmentSettings | None = None
     wall: WallSettings | None = None
     platforms: Annotated[list[Platform], Field(min_length=1)]
 
@@ -274,10 +293,14 @@ def load(path: Path) -> Settings:
         except LinkRefused as error:
             raise ConfigError([Finding(f"mqtt.{key}_key_file", str(error))]) from None
     folder = path.resolve().parent
-    files = {
+    files: dict[str, Any] = {
         name: None if (given := getattr(settings, name)) is None else str(folder / given)
         for name in ("keys_file", "users_file")
     }
+    enrolment = settings.enrolment
+    if enrolment is not None:
+        placed = {name: str(folder / getattr(enrolment, name)) for name in ENROLMENT_FILES}
+        files["enrolment"] = enrolment.model_copy(update=placed)
     return settings.model_copy(update={"database_url": url, "mqtt": mqtt, **files})
 
 

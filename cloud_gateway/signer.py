@@ -32,6 +32,16 @@ class Signer:
         except ValueError as error:
             raise LinkRefused(f"the file {error}") from None
 
+    @property
+    def name(self) -> str:
+        """The name under which machines know the key."""
+        return self._name
+
+    @property
+    def public_key(self) -> str:
+        """The public half, in base64."""
+        return base64.b64encode(bytes(self._key.verify_key)).decode("ascii")
+
     def properties(self, topic: str, body: bytes) -> list[tuple[str, str]]:
         """The user properties that make a command a signed one."""
         signature = self._key.sign(signed_bytes(topic, body)).signature

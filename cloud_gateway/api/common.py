@@ -26,6 +26,7 @@ from cloud_gateway.api.images import QrImages
 from cloud_gateway.api.search import preferred_now
 from cloud_gateway.api_keys import SCOPES, KeyRing, key_hash
 from cloud_gateway.db.store import Store
+from cloud_gateway.enrolment.service import Enrolment
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Reply
 from cloud_gateway.machines.message_validation import MachineAccounts
@@ -62,6 +63,8 @@ class GatewayParts:
     users: Users = field(default_factory=lambda: Users(None))
     remote: RemoteWork | None = None
     """None only in tests of single parts."""
+    enrolment: Enrolment | None = None
+    """None if this gateway enrols no machines."""
     keys: KeyRing = field(default_factory=lambda: KeyRing(None, (), time.time))
 
 

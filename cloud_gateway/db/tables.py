@@ -370,3 +370,49 @@ release_machines = Table(
     Index("release_machines_request", "request_id"),
 )
 """How far each machine of a release is."""
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("claim_id", String(64), primary_key=True),
+    Column("public_key", String(64), nullable=False),
+    Column("code_hash", String(64), nullable=False, index=True),
+    Column("board", Text, nullable=False),
+    Column("agent_version", Text, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("asked_s", Float, nullable=False),
+    Column("expires_s", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("machine_id", String(64)),
+)
+"""Machines that ask to be claimed (`enrolment.claims`)."""
+
+enrolled_machines = Table(
+    "enrolled_machines",
+    metadata,
+    Column("machine_id", String(64), primary_key=True),
+    Column("public_key", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("latitude", Float, nullable=False),
+    Column("longitude", Float, nullable=False),
+    Column("certificate", Text, nullable=False),
+    Column("serial", String(64), nullable=False),
+    Column("not_before_s", Float, nullable=False),
+    Column("not_after_s", Float, nullable=False),
+    Column("enrolled_s", Float, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("revoked_s", Float),
+)
+"""Machines with a certificate of ours."""
+
+enrolment_attempts = Table(
+    "enrolment_attempts",
+    metadata,
+    Column("position", Number, primary_key=True),
+    Column("machine_id", Text, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at_s", Float, nullable=False),
+)
+"""Refused attempts at enrolment and renewal, for the operators."""

@@ -1,0 +1,1 @@
+"""Enrolment of machines: claims, certificates, renewals (docs/decisions/0056-enrolment.md)."""
