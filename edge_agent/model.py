@@ -160,6 +160,8 @@ class Alarm(StrEnum):
     """The journal does not hold what this machine did before: nothing is granted until `restore`."""
     DEVICE_FAULT = "DEVICE_FAULT"
     """A whole board does not work: several of its locks failed, or its contacts changed at once."""
+    CERTIFICATE_EXPIRES = "CERTIFICATE_EXPIRES"
+    """The machine's certificate for the broker ends soon, and could not be renewed."""
 
 
 CELL_ALARMS = frozenset(

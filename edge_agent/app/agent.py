@@ -17,6 +17,7 @@ from edge_agent.app.environment import Environment
 from edge_agent.app.housekeeping import check_devices, keep_mark, watch_disk
 from edge_agent.app.listeners import DaemonBusListener, DaemonLinkListener, DaemonLoopListener, refusal
 from edge_agent.app.remote_parts import RemoteParts
+from edge_agent.app.renewal import certificate_renewal
 from edge_agent.app.sender_checks import SenderChecks
 from edge_agent.app.startup import files_beside, load_state, record_configuration, write_this_mark
 from edge_agent.app.transports import fails_with
@@ -372,6 +373,8 @@ class Agent:
             group.create_task(self._telemetry.run(), name="telemetry")
             group.create_task(self.link.run(self._link_listener), name="broker link")
             group.create_task(self.remote.run(), name="service commands")
+            if (renewal := certificate_renewal(self.settings, self._environment, self.loop)) is not None:
+                group.create_task(renewal.run(), name="certificate renewal")
             group.create_task(self._sender_checks.run(self._publish_online), name="challenge renewal")
             if self._environment.scanner:
                 for name, reader in readers_of(self.settings, self._read).items():

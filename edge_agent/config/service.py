@@ -1,4 +1,5 @@
-"""The section `[service]`: which keys may sign service commands, and what each may request."""
+"""The sections `[service]`, which keys may sign service commands, and `[enrolment]`, who renews the
+certificate."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from edge_agent.protocol.broker import key_bytes
+from edge_agent.protocol.enrolment import gateway_url
 from edge_agent.protocol.service_commands import Right
 
 KeyName = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -37,3 +39,12 @@ class ServiceSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keys: Annotated[dict[KeyName, ServiceKey], Field(max_length=32)] = {}
+
+
+class EnrolmentSection(BaseModel):
+    """The gateway that renews the machine's certificate; `edge-agent init --claim` writes this section. The
+    key is `mqtt.tls.key_file`, and the certificate beside it is replaced."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Annotated[str, Field(strict=True, min_length=1, max_length=1024), AfterValidator(gateway_url)]

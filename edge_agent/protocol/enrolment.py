@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from edge_agent.protocol.api import Body, Text
+from edge_agent.protocol.api import Body, Text, is_loopback
 from edge_agent.protocol.broker import key_bytes
 from edge_agent.protocol.service_commands import Right
 
@@ -36,6 +37,15 @@ def _public_key(text: str) -> str:
 PublicKeyText = Annotated[str, Field(strict=True), AfterValidator(_public_key)]
 """An Ed25519 public key: 32 bytes in base64."""
 Pem = Annotated[str, Field(strict=True, max_length=16_384, pattern=r"^-----BEGIN CERTIFICATE-----\n")]
+
+
+def gateway_url(text: str) -> str:
+    """The address of a gateway, without a slash at its end. Raises `ValueError`."""
+    parts = urlsplit(text)
+    plain = parts.scheme == "http" and is_loopback(parts.hostname)
+    if not parts.hostname or not (parts.scheme == "https" or plain) or parts.query or parts.fragment:
+        raise ValueError("must be an https URL (plain http only to loopback)")
+    return text.rstrip("/")
 
 
 def signed_request(path: str, body: bytes) -> bytes:

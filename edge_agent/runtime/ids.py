@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import secrets
 
+from edge_agent.protocol.enrolment import CODE_ALPHABET, CODE_LENGTH
+
 CANDIDATES = 64
 """Codes drawn for one reservation; the core takes the first two that are free."""
 
@@ -23,6 +25,10 @@ class Ids:
     def unique(self, prefix: str) -> str:
         """A new identifier of 128 random bits: `evt_…`."""
         return f"{prefix}_{self._source.getrandbits(128):032x}"
+
+    def claim_code(self) -> str:
+        """A new claim code (`edge_agent.protocol.enrolment`)."""
+        return "".join(self._source.choice(CODE_ALPHABET) for _ in range(CODE_LENGTH))
 
     def uuid(self) -> str:
         """A random UUID (RFC 9562, version 4)."""

@@ -14,7 +14,9 @@ from edge_agent.statemachine.step_builder import StepBuilder, gone_left_ns
 REJECTED_NS = 3600 * 10**9
 """COMMAND_REJECTED clears this long after the last such command."""
 REJECTED = f"{Alarm.COMMAND_REJECTED}/"
-ONE_CAUSE_AT_A_TIME = frozenset({Alarm.LINK_REFUSED, Alarm.BUS_DOWN, Alarm.CLOCK_UNSYNCED})
+ONE_CAUSE_AT_A_TIME = frozenset(
+    {Alarm.LINK_REFUSED, Alarm.BUS_DOWN, Alarm.CLOCK_UNSYNCED, Alarm.CERTIFICATE_EXPIRES}
+)
 """Alarms that stay raised while their cause changes; the detail names the present cause."""
 STORAGE = f"{Alarm.STORAGE_FAULT}/"
 

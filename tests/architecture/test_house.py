@@ -83,7 +83,7 @@ def test_a_clock_is_read_in_one_place_only() -> None:
         ("paho", {"edge_agent/mqtt/library.py", "edge_agent/mqtt/packets.py"}),
         ("sqlite3", {"edge_agent/journal/database.py"}),
         ("secrets", {"edge_agent/runtime/ids.py"}),
-        ("nacl", {"edge_agent/cloud/signature_check.py", "edge_agent/cloud/machine_key.py"}),
+        ("nacl", {"edge_agent/cloud/signature_check.py", "edge_agent/enrolment/machine_key.py"}),
     ],
 )
 def test_one_file_for_each_protocol_library(library: str, files: set[str]) -> None:

@@ -206,5 +206,14 @@ ALARMS: dict[Alarm, AlarmText] = {
             free cell of it with `edge-agent open CELL --reason TEXT`.""",
         ends="when one of its locks works again.",
     ),
+    Alarm.CERTIFICATE_EXPIRES: AlarmText(
+        cause="""The certificate by which the machine proves itself to the broker ends within 30 days, and the
+            gateway did not renew it. The alarm gives the reason.""",
+        machine="""works as before, and asks again every hour or so; when the certificate has ended, the link
+            is down.""",
+        do="""by the reason: the address in `[enrolment]`, the network, the gateway's authority. If the
+            gateway refuses the machine's key, claim the machine again: `edge-agent init --claim URL`.""",
+        ends="when the certificate is renewed.",
+    ),
 }
 """Every alarm, in the order of the manual."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket as sockets
+from dataclasses import replace
 from getpass import getuser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
+from edge_agent.cli.init import claim as at_gateway
 from edge_agent.cli.init import options
 from edge_agent.cli.init.answers import (
     KEYS,
@@ -58,6 +60,7 @@ def init(
     thorough: options.Thorough = False,
     profiles: options.Profiles = None,
     as_json: AsJson = False,
+    claim: options.Claim = None,
     machine_id: options.MachineId = None,
     name: options.Name = None,
     place: options.Place = None,
@@ -90,15 +93,15 @@ def init(
     """Make the configuration of a new machine: asks, looks for boards on the buses, writes a commented file.
 
     The service must not run: it holds the ports. Everything that is sent is a read: no lock and no relay
-    moves. Close all doors first. Without a terminal everything comes from options or --answers.
+    moves. Close all doors first. Without a terminal everything comes from options or --answers. With
+    --claim the machine's id, place, broker and certificate come from the gateway.
     """
     said = {key: value for key, value in context.params.items() if key in KEYS and value is not None}
     try:
-        interview = Interview(
-            ({} if answers is None else read_answers(answers)) | said, somebody=is_interactive()
-        )
-        interview.check()
         _ready(output, force=force)
+        claimed = None if claim is None else at_gateway.claim(claim, output)
+        said |= {} if claimed is None else claimed.answers()
+        interview = _interview(answers, said)
         known = _profiles(output, profiles)
         if interview.somebody:
             _say(_("Enter takes what stands in brackets; < goes back to the previous question."), "bold")
@@ -107,7 +110,18 @@ def init(
         planned = _plan(interview, search, known, output, profiles)
     except (BadAnswer, Missing) as problem:
         raise _stop(str(problem), USAGE) from None
-    _write(output, force, as_json, *planned)
+    site, machine, remarks = planned
+    if claimed is not None:
+        site = replace(site, claimed=claimed.enrolled, gateway=claimed.url)
+    _write(output, force, as_json, site, machine, remarks)
+
+
+def _interview(answers: Path | None, said: dict[str, str]) -> Interview:
+    """The interview that knows the answers of a file and of the options. Raises `BadAnswer`, `Missing`."""
+    known = {} if answers is None else read_answers(answers)
+    interview = Interview(known | said, somebody=is_interactive())
+    interview.check()
+    return interview
 
 
 Plan = tuple[Site, Machine, list[str]]

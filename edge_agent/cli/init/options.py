@@ -20,6 +20,9 @@ Thorough = Annotated[
     bool, typer.Option("--thorough", help="ask every address at every speed; some minutes a port")
 ]
 Profiles = Annotated[Path | None, option("folder of device profiles, beside the package's own", "DIR")]
+Claim = Annotated[
+    str | None, option("gateway that this machine is claimed at: it shows a code to enter there", "URL")
+]
 MachineId = Annotated[str | None, option("id of the machine, as the gateway knows it")]
 Name = Annotated[str | None, option("what people call it")]
 Place = Annotated[str | None, option("where it stands")]

@@ -10,6 +10,7 @@ from edge_agent.cli.init.plan import Board, Cell, Machine
 from edge_agent.cli.init.search import FoundBus
 from edge_agent.cli.init.words import Kind, Size
 from edge_agent.config.sections import CLIMATE as USUAL
+from edge_agent.protocol.enrolment import Enrolled
 
 COLUMN = 32
 CLIMATE = {"cooling": "cold", "heating": "hot"}
@@ -38,6 +39,9 @@ class Site:
     scanner: str | None
     keypad: str | None
     card_reader: str | None
+    claimed: Enrolled | None = None
+    gateway: str | None = None
+    """What the gateway gave, and its address, if the machine was claimed there."""
 
 
 def _row(key: str, value: object, comment: str) -> str:
@@ -125,7 +129,7 @@ def _site(site: Site) -> list[str]:
             "one line, readable by the service's user alone; credential:NAME is what",
         ),
         _line("", "systemd hands to the service (LoadCredential=NAME:...)"),
-        _line("# signing_keys = { NAME = KEY }", "only commands signed with one of these keys are accepted"),
+        *_signing_keys(site.claimed),
     )
     if site.tls:
         lines += _section(
@@ -141,6 +145,33 @@ def _site(site: Site) -> list[str]:
                 "credential:key.pem",
                 "its key, readable by the service's user alone",
             ),
+        )
+    return lines + _enrolment(site)
+
+
+def _signing_keys(claimed: Enrolled | None) -> list[str]:
+    comment = "only commands signed with one of these keys are accepted"
+    if claimed is None or not claimed.signing_keys:
+        return [_line("# signing_keys = { NAME = KEY }", comment)]
+    keys = ", ".join(f'{name} = "{key}"' for name, key in claimed.signing_keys.items())
+    return [_line(f"signing_keys = {{ {keys} }}", comment)]
+
+
+def _enrolment(site: Site) -> list[str]:
+    """The sections of a machine that was claimed at a gateway."""
+    if site.claimed is None or site.gateway is None:
+        return []
+    lines = _section(
+        "enrolment",
+        "who renews the certificate",
+        _row("url", site.gateway, "the gateway"),
+    )
+    for name, key in site.claimed.service_keys.items():
+        lines += _section(
+            f"service.keys.{name}",
+            "a key that may request remote work",
+            _row("public_key", key.public_key, "its public half"),
+            _line(f"rights = {json.dumps(key.rights)}", "what it may request"),
         )
     return lines
 

@@ -44,6 +44,7 @@ STEPS: dict[Alarm, str] = {
     Alarm.CODE_GUESSING: "invalid codes were entered; it ends by itself",
     Alarm.STORAGE_FAULT: "see the disk above",
     Alarm.COMMAND_REJECTED: "commands arrive without permission: check who may publish at the broker",
+    Alarm.CERTIFICATE_EXPIRES: "look at [enrolment] and at the gateway; else claim the machine again",
     Alarm.LINK_REFUSED: "look at the credentials of [mqtt] and at the broker's list of machines",
     Alarm.JOURNAL_LOST: "look into every cell, then `edge-agent restore` (field manual)",
     Alarm.PARCEL_LEFT_BEHIND: "look into the cell, then `edge-agent clear`",

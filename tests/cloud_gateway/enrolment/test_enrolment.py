@@ -289,7 +289,7 @@ def test_a_machine_s_key_and_certificate_make_a_tls_context(tmp_path: Path) -> N
         bytes(machine.verify_key), "m1", datetime.now(UTC).timestamp()
     )
     (tmp_path / "cert.pem").write_text(issued.certificate)
-    from edge_agent.cloud.machine_key import as_pem
+    from edge_agent.enrolment.machine_key import as_pem
 
     (tmp_path / "key.pem").write_text(as_pem(bytes(machine)))
     context = ssl.create_default_context(cafile=str(cert))

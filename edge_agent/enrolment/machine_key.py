@@ -6,8 +6,6 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from nacl.signing import SigningKey
-
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.process.whole_file import write_whole
 from edge_agent.protocol.enrolment import signed_request
@@ -21,11 +19,15 @@ class MachineKey:
     """A private key; it never leaves the machine."""
 
     def __init__(self, seed: bytes) -> None:
+        from nacl.signing import SigningKey  # only machines that are enrolled need it
+
         self._key = SigningKey(seed)
 
     @classmethod
     def make(cls) -> MachineKey:
         """A new key."""
+        from nacl.signing import SigningKey
+
         return cls(bytes(SigningKey.generate()))
 
     @classmethod
@@ -36,7 +38,7 @@ class MachineKey:
             raw = base64.b64decode("".join(lines[1:-1]), validate=True)
         except (OSError, ValueError) as error:
             raise ConfigError([Finding("mqtt.tls.key_file", f"{path}: {error}")]) from None
-        if lines[0] != _BEGIN or not raw.startswith(_PKCS8) or len(raw) != len(_PKCS8) + 32:
+        if lines[:1] != [_BEGIN] or not raw.startswith(_PKCS8) or len(raw) != len(_PKCS8) + 32:
             raise ConfigError([Finding("mqtt.tls.key_file", f"{path}: must be an Ed25519 key")])
         return cls(raw[len(_PKCS8) :])
 
