@@ -31,6 +31,7 @@ from edge_agent.cli.init.answers import (
     is_interactive,
     read_answers,
 )
+from edge_agent.cli.init.claim import Claimed
 from edge_agent.cli.init.contacts import with_contacts
 from edge_agent.cli.init.found import Search, recognised
 from edge_agent.cli.init.interview import machine_of, site_of, who_and_where
@@ -100,8 +101,7 @@ def init(
     try:
         _ready(output, force=force)
         claimed = None if claim is None else at_gateway.claim(claim, output)
-        said |= {} if claimed is None else claimed.answers()
-        interview = _interview(answers, said)
+        interview = _interview(answers, said | ({} if claimed is None else claimed.answers()))
         known = _profiles(output, profiles)
         if interview.somebody:
             _say(_("Enter takes what stands in brackets; < goes back to the previous question."), "bold")
@@ -110,10 +110,7 @@ def init(
         planned = _plan(interview, search, known, output, profiles)
     except (BadAnswer, Missing) as problem:
         raise _stop(str(problem), USAGE) from None
-    site, machine, remarks = planned
-    if claimed is not None:
-        site = replace(site, claimed=claimed.enrolled, gateway=claimed.url)
-    _write(output, force, as_json, site, machine, remarks)
+    _write(output, force, as_json, claimed, *planned)
 
 
 def _interview(answers: Path | None, said: dict[str, str]) -> Interview:
@@ -194,8 +191,16 @@ def _profiles(output: Path, folder: Path | None) -> dict[str, Profile]:
 
 
 def _write(
-    output: Path, force: bool, as_json: bool, site: Site, machine: Machine, remarks: list[str]
+    output: Path,
+    force: bool,
+    as_json: bool,
+    claimed: Claimed | None,
+    site: Site,
+    machine: Machine,
+    remarks: list[str],
 ) -> None:
+    if claimed is not None:
+        site = replace(site, claimed=claimed.enrolled, gateway=claimed.url)
     try:
         settings = put(output, document(site, machine, remarks, _head()), force=force)
     except ConfigError as error:
