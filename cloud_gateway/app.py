@@ -37,7 +37,7 @@ from cloud_gateway.machines.message_validation import MachineAccounts
 from cloud_gateway.machines.mqtt_link import MqttLink
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.metrics.page import MetricsParts
-from cloud_gateway.operations import enrolment_api, remote_api
+from cloud_gateway.operations import enrolment_api, privacy_api, remote_api
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.rate_limits import RateLimits
 from cloud_gateway.remote.work import RemoteWork
@@ -87,7 +87,7 @@ def create_app(
     front = public.no_wall if settings.wall is None else wall.router
     routers = [machine_routes.router, reservations.router, public.router, enrolment.router, front]
     if settings.operations_key is not None or settings.users_file is not None:
-        routers += [operations.router, remote_api.router, enrolment_api.router]
+        routers += [operations.router, remote_api.router, enrolment_api.router, privacy_api.router]
     for router in routers:
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]

@@ -353,7 +353,7 @@ def test_the_keys_of_the_link_that_the_example_only_shows_are_good(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/edge-agent.service")
     text = (CONFIG / "locker.example.toml").read_text(encoding="utf-8")
     text = text.replace('transport = "tcp"', 'transport = "websockets"')
-    shown = r"^# (\w+ = |\[(?:mqtt\.tls|service\.keys\.\w+|enrolment)\])"
+    shown = r"^# (\w+ = |\[(?:mqtt\.tls|service\.keys\.\w+|enrolment|retention)\])"
     document = tomllib.loads(re.sub(shown, r"\1", text, flags=re.MULTILINE))
     found = load_settings(write(tmp_path, document)).mqtt
     assert list(found.signing_keys) == ["gateway-2026"]

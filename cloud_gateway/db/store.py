@@ -165,6 +165,20 @@ class Store:
 
         return await asyncio.get_running_loop().run_in_executor(self._writer, run_with_retries)
 
+    async def scrub(self) -> None:
+        """Leaves nothing of what was overwritten in SQLite's files: its log is written back and emptied. On
+        PostgreSQL the next vacuum does that."""
+        if self.shared:
+            return
+
+        def work() -> None:
+            with self._engine.connect() as db:
+                connection = db.connection.driver_connection
+                assert connection is not None
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+        await asyncio.get_running_loop().run_in_executor(self._writer, work)
+
     async def read(self, work: Callable[[Connection], Result]) -> Result:
         """Runs `work`, which only reads."""
 
@@ -313,7 +327,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # The driver would begin its transactions too late for a savepoint: `_begin_sqlite` does it.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "secure_delete=FAST"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

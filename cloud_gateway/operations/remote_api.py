@@ -46,6 +46,7 @@ NEEDED_ROLE: dict[str, Role] = {
     "logs": Role.SUPPORT,
     "config-get": Role.SUPPORT,
     "restart-service": Role.OPERATOR,
+    "forget": Role.OPERATOR,
 }
 """The role that a service command needs. `config-set` and `update` are requested as a wanted configuration
 and as a release."""

@@ -486,6 +486,7 @@ class Agent:
             self.diagnosis,
             self.signals,
             self.remote.readiness,
+            self.remote.forgetting,
         )
 
 

@@ -29,6 +29,7 @@ from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.writer import Writer
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.diagnosis.diagnose import Diagnosis
+from edge_agent.service.forgetting import Forgetting
 from edge_agent.service.readiness import Readiness
 
 log = structlog.get_logger()
@@ -58,7 +59,9 @@ class RemoteParts:
         self._link = link
         self._topics = topics = Topics(settings.machine.machine_id)
         socket = settings.path(settings.paths.socket)
-        parts = ServiceParts(buses, diagnosis, environment.service, socket, run_command)
+        days = settings.retention.reservations_days
+        self.forgetting = Forgetting(loop, store, writer, environment.clock, days)
+        parts = ServiceParts(buses, diagnosis, environment.service, socket, run_command, self.forgetting)
         self._commands_wait = commands_wait
         owners = {name: place.bus for name, place in buses.places.items()}
         self.readiness = Readiness(loop, environment.clock, owners, lambda: link.up, self._busy_with)
@@ -100,6 +103,7 @@ class RemoteParts:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.handler.run(), name="service commands")
             group.create_task(self.reporter.run(), name="reports on service commands")
+            group.create_task(self.forgetting.run(), name="retention")
 
     def _busy_with(self) -> str:
         """Which work an update would interrupt, besides doors; "" if there is none."""

@@ -36,6 +36,7 @@ from edge_agent.cli.daemon import (
 from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.event_filter import SEARCHED, EventFilter, moment_since
 from edge_agent.cli.explain.command import explain
+from edge_agent.cli.forget import forget
 from edge_agent.cli.init.command import init
 from edge_agent.cli.logs import logs
 from edge_agent.cli.pin import As, PinFile, act
@@ -245,6 +246,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "resolve": resolve,
         "tare": tare,
         "restore": restore,
+        "forget": forget,
     },
     KEEP: {
         "init": init,

@@ -50,6 +50,7 @@ SETTABLE = (
     "screen.back_s",
     "screen.help",
     "screen.speech",
+    "retention.reservations_days",
 )
 """Key paths that may be set remotely; `*` stands for one name."""
 NOT_SETTABLE = "cannot be set remotely: it is for a technician at the machine"

@@ -16,7 +16,7 @@ from edge_agent.config.readers import KeypadSection as KeypadSection
 from edge_agent.config.readers import ScannerSection as ScannerSection
 from edge_agent.config.remote_settings import Drift, Merged
 from edge_agent.config.screen import ScreenSection
-from edge_agent.config.service import EnrolmentSection, PublicKey, ServiceSection
+from edge_agent.config.service import EnrolmentSection, PublicKey, RetentionSection, ServiceSection
 from edge_agent.drivers.profiles import Profile, Protocol
 from edge_agent.model import CellSpec
 from edge_agent.protocol.broker import BrokerSection
@@ -378,6 +378,7 @@ class Settings(Section):
     signal: SignalSection = SignalSection()
     service: ServiceSection = ServiceSection()
     enrolment: EnrolmentSection | None = None
+    retention: RetentionSection = RetentionSection()
     credentials: Annotated[dict[Name, CredentialSection], Field(max_length=1000)] = {}
     buses: Annotated[dict[Name, BusSection], Field(min_length=1)]
     devices: Annotated[dict[Name, DeviceSection], Field(min_length=1)]

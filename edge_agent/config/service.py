@@ -48,3 +48,12 @@ class EnrolmentSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: Annotated[str, Field(strict=True, min_length=1, max_length=1024), AfterValidator(gateway_url)]
+
+
+class RetentionSection(BaseModel):
+    """How long personal data are kept: a reservation that is over loses order id, notes and codes after
+    `reservations_days` (docs/privacy.md); without it never by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reservations_days: Annotated[float, Field(ge=1, le=3650, allow_inf_nan=False)] | None = None

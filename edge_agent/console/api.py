@@ -32,6 +32,7 @@ from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import journal_fault
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.diagnosis.diagnose import Diagnosis
+from edge_agent.service.forgetting import Forgetting
 from edge_agent.service.readiness import Readiness
 from edge_agent.service.report import LONGEST_LIST, Report
 from edge_agent.service.timeline import Place
@@ -71,6 +72,12 @@ class VerdictBody(Body):
     verdict: Verdict
 
 
+class ForgetBody(Body):
+    """The order whose personal data are to be forgotten."""
+
+    platform_order_id: Identifier = Field(repr=False)
+
+
 class Reloads(Protocol):
     """Applies a new configuration."""
 
@@ -100,6 +107,7 @@ class ConsolePort:
     """Without it no signal blinks."""
     readiness: Readiness | None = None
     """For the updater."""
+    forgetting: Forgetting | None = None
 
 
 def create_app(port: ConsolePort) -> Starlette:
@@ -206,8 +214,16 @@ def _remote_routes(port: ConsolePort) -> list[Route]:
         assert port.readiness is not None
         return JSONResponse(port.readiness.report())
 
+    async def forget(request: Request) -> Response:
+        assert port.forgetting is not None
+        await port.access.actor(request, proven=True)
+        body = await read_body(request, ForgetBody)
+        return JSONResponse({"reservations": await port.forgetting.order(body.platform_order_id)})
+
     routes = [Route("/v1/service-commands", service_commands)]
-    return routes if port.readiness is None else [*routes, Route("/v1/readiness", readiness)]
+    routes += [] if port.readiness is None else [Route("/v1/readiness", readiness)]
+    routes += [] if port.forgetting is None else [Route("/v1/forget", forget, methods=["POST"])]
+    return routes
 
 
 async def _act(local: LocalRequests, name: str, label: str, actor: str, request: Request) -> Answer:

@@ -20,6 +20,7 @@ def connect(path: Path) -> Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA busy_timeout = 5000")
+    connection.execute("PRAGMA secure_delete = FAST")  # codes do not stay in freed space
     connection.execute("PRAGMA journal_size_limit = 4194304")
     return connection
 

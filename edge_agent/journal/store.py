@@ -76,6 +76,8 @@ class Batch:
     temperatures: list[TemperatureRecord] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     """Changes of tables that the core knows nothing of."""
+    scrub: bool = False
+    """Whether what is overwritten must not be left in the files, the log included."""
     new_journal: tuple[str, int] | None = None
     """The new id of the journal, and the last event of the old id: later ones are published again."""
     now_s: float | None = None
@@ -254,11 +256,17 @@ class JournalStore(JournalReader):
 
     def commit(self, batch: Batch) -> None:
         """Writes a batch whole or not at all; returns when it is on the disk."""
+        if batch.scrub:
+            self._writer.execute("PRAGMA secure_delete = ON")
         with self._transaction():
             self._write_state(batch)
             self._write_records(batch)
             if batch.new_journal is not None:
                 self._begin_journal(*batch.new_journal)
+        if batch.scrub:
+            with as_storage_fault():
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._writer.execute("PRAGMA secure_delete = FAST")
         if batch.new_journal is not None:
             self.journal_id = batch.new_journal[0]
 

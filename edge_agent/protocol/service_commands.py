@@ -26,6 +26,7 @@ Right = Literal[
     "config-set",
     "restart-service",
     "update",
+    "forget",
 ]
 """A right is the name of the command that it allows."""
 ServiceState = Literal["RUNNING", "DONE", "FAILED"]
@@ -100,6 +101,12 @@ class UpdateCommand(ServiceCommand):
     version: Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9.+~:-]+$")]
 
 
+class ForgetCommand(ServiceCommand):
+    """Forget whose these reservations were: order ids, notes and codes. Refused for one that is not over."""
+
+    reservation_ids: Annotated[list[Text], Field(min_length=1, max_length=1000)]
+
+
 SERVICE_COMMANDS: dict[Right, type[ServiceCommand]] = {
     "diagnose": DiagnoseCommand,
     "bundle": BundleCommand,
@@ -110,6 +117,7 @@ SERVICE_COMMANDS: dict[Right, type[ServiceCommand]] = {
     "config-set": ConfigSetCommand,
     "restart-service": RestartServiceCommand,
     "update": UpdateCommand,
+    "forget": ForgetCommand,
 }
 """Every service command, by the last word of its topic."""
 

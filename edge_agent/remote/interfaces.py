@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from edge_agent.config.remote_settings import RemoteSettings, RemoteState
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.diagnosis.diagnose import Diagnosis
+from edge_agent.service.forgetting import Forgetting
 
 
 class ServiceControl(Protocol):
@@ -74,3 +75,4 @@ class ServiceParts:
     control: ServiceControl | None
     socket: Path
     run_command: RunCommand
+    forgetting: Forgetting

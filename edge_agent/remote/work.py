@@ -20,6 +20,7 @@ from edge_agent.protocol.service_commands import (
     ConfigGetCommand,
     ConfigSetCommand,
     DiagnoseCommand,
+    ForgetCommand,
     LogsCommand,
     RestartServiceCommand,
     ServiceCommand,
@@ -58,6 +59,7 @@ class ServiceWork:
             ConfigSetCommand: self._config_set,
             RestartServiceCommand: self._restart_service,
             UpdateCommand: self._update,
+            ForgetCommand: self._forget,
         }
 
     async def run(self, command: ServiceCommand, actor: str) -> Result | None:
@@ -116,6 +118,9 @@ class ServiceWork:
 
     async def _update(self, command: UpdateCommand, actor: str) -> None:
         self._control().request_update(command.version, command.request_id)
+
+    async def _forget(self, command: ForgetCommand, actor: str) -> Result:
+        return _json({"reservations": await self._parts.forgetting.reservations(command.reservation_ids)})
 
     def _control(self) -> ServiceControl:
         if self._parts.control is None:

@@ -46,6 +46,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "clear": ("A01",),
     "resolve": ("A01", "--empty"),
     "tare": ("A01",),
+    "forget": ("order-1",),
     "explain": ("DOOR_AJAR",),
     "config show": ("--config", str(CONFIG / "demo.toml")),
     "technician": ("maria",),

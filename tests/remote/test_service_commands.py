@@ -144,7 +144,8 @@ async def test_a_key_requests_only_what_it_has_a_right_to(
 ) -> None:
     async with remote_site(tmp_path, monkeypatch) as at:
         needed: dict[str, dict[str, Any]] = {"config-set": {"version": 1, "settings": {}}}
-        fields = (needed | {"update": {"version": "1"}}).get(name, {})
+        needed |= {"update": {"version": "1"}, "forget": {"reservation_ids": ["res_1"]}}
+        fields = needed.get(name, {})
         allowed = name in ("bus-stats", "logs")
         reply = await at.send(name, ONLY_READS, **fields)
         assert ("result" in reply) is allowed

@@ -1,0 +1,5 @@
+"""The broker of the gateway's tests."""
+
+from tests.cloud_gateway.conftest import broker
+
+__all__ = ["broker"]
