@@ -14,6 +14,7 @@ import sqlite3
 import sys
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench.ports import HOST
@@ -25,6 +26,27 @@ from tools.measure.rig import MeasureFault, Rig, Run, rig_of
 EACH = 50
 """Machines in one process: paho waits with select(2), which takes descriptors below 1,024."""
 PATIENCE_S = 600.0
+CORES = sorted(os.sched_getaffinity(0))
+GATEWAY_CORES, OTHER_CORES = ({CORES[0]}, set(CORES[1:])) if len(CORES) > 1 else (None, set(CORES))
+"""The gateway has a core of its own, so that its figures do not depend on the machines that are simulated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How the gateway took in a backlog: events a second, and CPU milliseconds for each event."""
+
+    events_per_s: float
+    cpu_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The results of a phase with load: users, events a second, and CPU milliseconds of the gateway a
+    life."""
+
+    tally: Tally
+    events_per_s: float
+    cpu_ms: float
 
 
 class Fleet:
@@ -40,7 +62,7 @@ class Fleet:
         """Starts everything; returns the seconds until the gateway knows every machine to be online."""
         self._broker_file()
         self._rig.start_broker()
-        self._rig.start_gateway()
+        self._start_gateway()
         began_s = time.monotonic()
         journals = self._rig.folder / "journals"
         journals.mkdir()
@@ -63,18 +85,21 @@ class Fleet:
         self._rig.start_broker()
         return self.all_online(time.monotonic())
 
-    def backlog(self) -> float:
-        """Events of every machine while the gateway is down, then up: events a second that it takes."""
+    def backlog(self) -> Backlog:
+        """Events of every machine while the gateway is down, then up: how it takes them in."""
         before = self.events()
         self._rig.stop("gateway")
         for name in self._workers:
             os.kill(self._rig.pid(name), signal.SIGUSR1)
         wanted = before + 2 * CHATTER * self._machines
         self._until(lambda: self._published() >= wanted, "the machines have published everything")
-        self._rig.start_gateway()
-        at, at_s = self.events(), time.monotonic()
+        self._start_gateway()
+        at, at_s, cpu_before_s = self.events(), time.monotonic(), self.gateway_cpu_s()
         self._until(lambda: self.events() >= wanted, "the gateway has everything")
-        return (wanted - at) / (time.monotonic() - at_s)
+        taken_in = wanted - at
+        return Backlog(
+            taken_in / (time.monotonic() - at_s), (self.gateway_cpu_s() - cpu_before_s) / taken_in * 1000
+        )
 
     def events(self) -> int:
         """How many events the gateway has."""
@@ -83,10 +108,20 @@ class Fleet:
             (count,) = db.execute("SELECT count(*) FROM events").fetchone()
             return int(count)
 
+    def gateway_cpu_s(self) -> float:
+        """The CPU time of the gateway's process since its start, in seconds."""
+        return cpu_s(self._rig.pid("gateway"))
+
     def resident_mb(self, name: str) -> float:
         """The resident memory of a process in MB; the mean of several."""
         names = self._workers if name == "machines" else [name]
         return sum(self._resident_mb(self._rig.pid(one)) for one in names) / len(names)
+
+    def _start_gateway(self) -> None:
+        """Starts the gateway on a core of its own; everything else shares the other cores."""
+        self._rig.start_gateway()
+        if GATEWAY_CORES is not None:
+            pin(self._rig.pid("gateway"), GATEWAY_CORES)
 
     def _published(self) -> int:
         """How many events the broker has taken from the machines, by their journals."""
@@ -135,6 +170,7 @@ def main() -> int:
             "fleet: the Mosquitto broker is missing; install it with: apt install mosquitto", file=sys.stderr
         )
         return 1
+    os.sched_setaffinity(0, OTHER_CORES)
     try:
         with rig_of(Run()) as rig:
             print(render(measure(Fleet(rig, options.machines), options)))
@@ -152,9 +188,10 @@ def measure(fleet: Fleet, options: argparse.Namespace) -> list[Figure]:
     online_s = fleet.start()
     _say(f"{machines} machines online after {online_s:.1f} s")
     idle_mb = fleet.resident_mb("gateway")
-    usual, usual_events = _load(fleet, lambda p: p.at_a_rate(options.lives_per_s, seconds), machines)
+    usual_load = _load(fleet, lambda p: p.at_a_rate(options.lives_per_s, seconds), machines)
     usual_mb = fleet.resident_mb("gateway")
-    most, most_events = _load(fleet, lambda p: p.as_fast_as_it_goes(64, seconds / 2), machines)
+    most_load = _load(fleet, lambda p: p.as_fast_as_it_goes(64, seconds / 2), machines)
+    usual, most = usual_load.tally, most_load.tally
     _say("backlog")
     drained = fleet.backlog()
     drained_mb = fleet.resident_mb("gateway")
@@ -164,7 +201,8 @@ def measure(fleet: Fleet, options: argparse.Namespace) -> list[Figure]:
         Figure(
             "usual: lives", usual.lives / usual.seconds, "1/s", usual.lives, target=f"{options.lives_per_s}"
         ),
-        Figure("usual: events", usual_events, "1/s", usual.lives),
+        Figure("usual: events", usual_load.events_per_s, "1/s", usual.lives),
+        Figure("usual: CPU of the gateway a life", usual_load.cpu_ms, "ms", usual.lives),
         *p50_p99(
             "usual: command",
             usual.commands_s(),
@@ -172,15 +210,17 @@ def measure(fleet: Fleet, options: argparse.Namespace) -> list[Figure]:
             "the door's: two readings of 12 ms and more, 60 ms until it springs open",
         ),
         Figure("most: lives", most.lives / most.seconds, "1/s", most.lives, note="64 people without a pause"),
-        Figure("most: events", most_events, "1/s", most.lives),
+        Figure("most: events", most_load.events_per_s, "1/s", most.lives),
+        Figure("most: CPU of the gateway a life", most_load.cpu_ms, "ms", most.lives),
         *p50_p99("most: command", most.commands_s()),
         Figure(
             "gateway's backlog",
-            drained,
+            drained.events_per_s,
             "events/s",
             2 * CHATTER * machines,
             note="events of every machine that waited at the broker while the gateway was down",
         ),
+        Figure("gateway's backlog: CPU an event", drained.cpu_ms, "ms", 2 * CHATTER * machines),
         Figure("gateway resident, idle", idle_mb, "MB", 1),
         Figure("gateway resident, usual load", usual_mb, "MB", 1),
         Figure("gateway resident, after the backlog", drained_mb, "MB", 1),
@@ -196,8 +236,8 @@ def measure(fleet: Fleet, options: argparse.Namespace) -> list[Figure]:
     ]
 
 
-def _load(fleet: Fleet, work: object, machines: int) -> tuple[Tally, float]:
-    """Simulates users; returns their results, and events a second meanwhile."""
+def _load(fleet: Fleet, work: object, machines: int) -> Load:
+    """Simulates users."""
     assert callable(work)
 
     async def run() -> Tally:
@@ -208,13 +248,25 @@ def _load(fleet: Fleet, work: object, machines: int) -> tuple[Tally, float]:
         finally:
             await people.close()
 
-    before, began_s = fleet.events(), time.monotonic()
+    before, began_s, cpu_before_s = fleet.events(), time.monotonic(), fleet.gateway_cpu_s()
     tally = asyncio.run(run())
     rate = (fleet.events() - before) / (time.monotonic() - began_s)
     _say(f"{tally.lives} lives, refused {dict(tally.refused)}")
     if not tally.lives:
         raise MeasureFault("nobody lived")
-    return tally, rate
+    return Load(tally, rate, (fleet.gateway_cpu_s() - cpu_before_s) / tally.lives * 1000)
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time of a process since its start, in seconds: user and system, every thread."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def pin(pid: int, cores: set[int]) -> None:
+    """Confines every thread of a process to some cores; its later threads inherit that."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), cores)
 
 
 def _say(what: str) -> None:
