@@ -9,12 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, create_engine, event, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    and_,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import (
@@ -95,6 +107,12 @@ class ReservationRow:
     ended_s: float | None
     unknown_s: float | None
     needs: str | None = None
+
+
+# The columns in the order of `ReservationRow`. Statements are built once: that costs more than to run them.
+_COLUMNS = [reservations.c[field.name] for field in fields(ReservationRow)]
+_RESERVATION = select(*_COLUMNS).where(reservations.c.reservation_id == bindparam("id"))
+_RESERVATIONS = select(*_COLUMNS).where(reservations.c.reservation_id.in_(bindparam("ids", expanding=True)))
 
 
 class Store:
@@ -226,7 +244,7 @@ class Store:
             created_s, position = after
             same = and_(reservations.c.created_s == created_s, reservations.c.position > position)
             page = and_(page, or_(reservations.c.created_s > created_s, same))
-        query = select(reservations).where(page)
+        query = select(*_COLUMNS).where(page)
         query = query.order_by(reservations.c.created_s, reservations.c.position).limit(page_size)
         total = select(func.count()).where(wanted)
 
@@ -252,9 +270,16 @@ def shown_machine(machine_id: str, document: str) -> Machine | None:
 
 def find_reservation(db: Connection, reservation_id: str) -> ReservationRow | None:
     """One reservation, its details known or not, as this transaction sees it."""
-    query = select(reservations).where(reservations.c.reservation_id == reservation_id)
-    row = db.execute(query).one_or_none()
+    row = db.execute(_RESERVATION, {"id": reservation_id}).one_or_none()
     return None if row is None else _row(row)
+
+
+def find_reservations(db: Connection, reservation_ids: Collection[str]) -> dict[str, ReservationRow]:
+    """Those of some reservations that exist, by their ids, as this transaction sees them."""
+    if not reservation_ids:
+        return {}
+    found = db.execute(_RESERVATIONS, {"ids": list(reservation_ids)})
+    return {row.reservation_id: row for row in map(_row, found)}
 
 
 def insert_once(db: Connection, table: Table, values: dict[str, Any]) -> bool:
@@ -286,7 +311,7 @@ def is_ongoing(now_s: float) -> ColumnElement[bool]:
 
 
 def _row(row: Any) -> ReservationRow:
-    return ReservationRow(**{column.key: row._mapping[column] for column in reservations.c})
+    return ReservationRow(*row)
 
 
 def _engine(database_url: str) -> tuple[Engine, int]:

@@ -15,13 +15,13 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from cloud_gateway.db.tables import counts, events, sources
+from cloud_gateway.events.expected import event_row
 from cloud_gateway.events.sequence import (
     SUSPECTED,
     UNNAMED,
     applied_sequence,
     apply_in_order,
     apply_or_reject,
-    event_row,
     lock_machine,
     reject,
 )

@@ -30,12 +30,12 @@ FIELD = {
 own."""
 
 
-def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
+def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> bool:
     """Records an event that was dated by an unsynchronised clock; skips one without a time on the boot's
-    clock, which can never be corrected."""
+    clock, which can never be corrected. Returns whether it recorded one."""
     field = FIELD.get(machine_event.event_type)
     if field is None or machine_event.clock_synced or machine_event.uptime_ms is None:
-        return
+        return False
     values = {
         "machine_id": machine_event.machine_id,
         "boot_id": machine_event.boot_id,
@@ -44,7 +44,7 @@ def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_
         "uptime_ms": machine_event.uptime_ms,
         "noted_s": now_s,
     }
-    insert_once(db, undated, values)
+    return insert_once(db, undated, values)
 
 
 def correct_dates(db: Connection, machine_event: Event) -> None:

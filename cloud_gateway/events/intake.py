@@ -54,7 +54,7 @@ from edge_agent.protocol.events import Online
 from edge_agent.protocol.sync import Digest
 from edge_agent.protocol.topics import ROOT, Topics, machine_of
 
-EVENTS_PER_TRANSACTION = 50
+EVENTS_PER_TRANSACTION = 500
 """The most events that one transaction commits."""
 TOPIC_MAX = 200
 """How many characters of an unknown topic are kept."""

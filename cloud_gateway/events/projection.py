@@ -7,21 +7,20 @@ them or are repeated, so a status moves forward only. Every function works insid
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from cloud_gateway.db.store import FINISHED, ReservationRow, find_reservation, insert_once
 from cloud_gateway.db.tables import (
-    COMMAND_PREFIX,
     abandonments,
     cell_owners,
     machines,
-    requests,
     reservations,
-    webhooks,
 )
 from cloud_gateway.events.dates import correct_dates, corrected, note_undated
+from cloud_gateway.events.reservation_writes import ABANDONED, TICKETS, UNDATED, ReservationWrites
 from cloud_gateway.events.tickets import (
     close_tickets_of,
     note_cleared,
@@ -114,24 +113,43 @@ def owner_of(db: Connection, cell_id: str) -> str | None:
     return owner
 
 
-def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
-    """Writes an event's effect on its reservation, and the webhook that it triggers.
+def apply_events(db: Connection, machine_events: Sequence[Event], now_s: float) -> None:
+    """Writes the effects of events of locked machines, one after the other, on their reservations, and the
+    webhooks that they trigger.
 
-    Raises `ValueError` for an event without the fields of its type.
+    Raises `ValueError` for an event without the fields of its type; then the caller undoes the others.
     """
+    writes = ReservationWrites(db, machine_events)
+    for machine_event in machine_events:
+        _apply(writes, machine_event, now_s)
+    writes.flush()
+
+
+def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
+    """`apply_events` of one event."""
+    apply_events(db, (machine_event,), now_s)
+
+
+def _apply(writes: ReservationWrites, machine_event: Event, now_s: float) -> None:
     kind, reservation_id = machine_event.event_type, machine_event.reservation_id
-    correct_dates(db, machine_event)
+    if writes.concerns(machine_event.machine_id, UNDATED):
+        writes.flush()
+        correct_dates(writes.db, machine_event)
+        writes.read_again()
     if kind is EventType.MAINTENANCE_REQUESTED:
-        put_ticket(db, ticket_of(machine_event, _event_time_s(machine_event, now_s)), by_event=True)
+        ticket = ticket_of(machine_event, _event_time_s(machine_event, now_s))
+        put_ticket(writes.db, ticket, by_event=True)
+        writes.note(machine_event.machine_id, TICKETS)
     elif kind is EventType.CELL_STATUS_CHANGED:
-        _apply_cell_change(db, machine_event, now_s)
+        _apply_cell_change(writes, machine_event, now_s)
     if reservation_id is not None and kind in STATUS_AFTER:
-        _apply_status(db, reservation_id, machine_event, now_s)
-        note_undated(db, reservation_id, machine_event, now_s)
+        _apply_status(writes, reservation_id, machine_event, now_s)
+        if note_undated(writes.db, reservation_id, machine_event, now_s):
+            writes.note(machine_event.machine_id, UNDATED)
     if reservation_id is not None and kind in WEBHOOK_TYPES:
         if kind not in STATUS_AFTER:
-            _row_for(db, reservation_id, machine_event, now_s)
-        _queue_webhook(db, reservation_id, machine_event, now_s)
+            _row_for(writes, reservation_id, machine_event, now_s)
+        _queue_webhook(writes, reservation_id, machine_event, now_s)
 
 
 def _event_time_s(machine_event: Event, now_s: float) -> int:
@@ -139,26 +157,28 @@ def _event_time_s(machine_event: Event, now_s: float) -> int:
     return machine_event.event_time_unix_timestamp if machine_event.clock_synced else int(now_s)
 
 
-def _apply_cell_change(db: Connection, machine_event: Event, now_s: float) -> None:
+def _apply_cell_change(writes: ReservationWrites, machine_event: Event, now_s: float) -> None:
     """Writes that a reservation moved to another cell, or that a technician handled a cell."""
     detail = machine_event.detail
     if detail is None or detail.cell is None:
         return
     machine_id, at_s = machine_event.machine_id, _event_time_s(machine_event, now_s)
     if detail.cause is CellCause.MOVED and machine_event.reservation_id is not None:
-        row = _row_for(db, machine_event.reservation_id, machine_event, now_s)
+        row = _row_for(writes, machine_event.reservation_id, machine_event, now_s)
         if row.status == ReservationStatus.PENDING.value:
-            _update(db, row.reservation_id, {"cell_label": detail.cell.description})
-    if detail.cause in (CellCause.CLEARED, CellCause.UNBLOCKED):
-        close_tickets_of(db, machine_id, detail.cell, at_s)
-    if detail.cause is CellCause.CLEARED:
-        note_cleared(db, machine_id, detail.cell.description, at_s)
+            writes.update(row.reservation_id, {"cell_label": detail.cell.description})
+    handled = detail.cause in (CellCause.CLEARED, CellCause.UNBLOCKED)
+    if handled and writes.concerns(machine_id, TICKETS):
+        close_tickets_of(writes.db, machine_id, detail.cell, at_s)
+    if detail.cause is CellCause.CLEARED and writes.concerns(machine_id, ABANDONED):
+        writes.flush()  # it looks for the reservations of the cell
+        note_cleared(writes.db, machine_id, detail.cell.description, at_s)
 
 
-def _apply_status(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
+def _apply_status(writes: ReservationWrites, reservation_id: str, machine_event: Event, now_s: float) -> None:
     kind, at_s = machine_event.event_type, machine_event.event_time_unix_timestamp
     status = STATUS_AFTER[kind].value
-    row = _row_for(db, reservation_id, machine_event, now_s)
+    row = _row_for(writes, reservation_id, machine_event, now_s)
     values: dict[str, Any] = {}
     if RANK[status] > RANK[row.status]:
         values["status"] = status
@@ -178,15 +198,19 @@ def _apply_status(db: Connection, reservation_id: str, machine_event: Event, now
         values["ended_s"] = now_s
     if kind is EventType.PICKUP_ABANDONED:
         since_s = _event_time_s(machine_event, now_s)
-        record_abandoned(db, reservation_id, row.machine_id, since_s, certain=machine_event.clock_synced)
-    _update(db, reservation_id, values)
+        certain = machine_event.clock_synced
+        record_abandoned(writes.db, reservation_id, row.machine_id, since_s, certain=certain)
+        writes.note(row.machine_id, ABANDONED)
+    writes.update(reservation_id, values)
 
 
-def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
+def _row_for(
+    writes: ReservationWrites, reservation_id: str, machine_event: Event, now_s: float
+) -> ReservationRow:
     """The reservation of an event. Raises `ValueError` if it belongs to another machine or order."""
-    row = find_reservation(db, reservation_id)
+    row = writes.row(reservation_id)
     if row is None:
-        return _stub(db, reservation_id, machine_event, now_s)
+        return _stub(writes, reservation_id, machine_event, now_s)
     if row.machine_id != machine_event.machine_id:
         raise ValueError("an event about another machine's reservation")
     if machine_event.platform_order_id not in (None, row.platform_order_id):
@@ -194,66 +218,56 @@ def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: f
     return row
 
 
-def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
+def _stub(
+    writes: ReservationWrites, reservation_id: str, machine_event: Event, now_s: float
+) -> ReservationRow:
     """A row for a reservation that is known from events only; a reply completes it. Raises `ValueError` if a
     machine has more than `STUBS_MAX` of them."""
     lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.details_known.is_(False))
-    if db.execute(select(func.count()).where(*lacking)).scalar_one() >= STUBS_MAX:
+    if writes.db.execute(select(func.count()).where(*lacking)).scalar_one() >= STUBS_MAX:
         raise ValueError("more reservations known from events only than a machine can hold")
-    db.execute(
-        insert(reservations).values(
-            reservation_id=reservation_id,
-            details_known=False,
-            machine_id=machine_event.machine_id,
-            platform="",
-            platform_order_id=machine_event.platform_order_id or "",
-            notes="",
-            webhook_url="",
-            status=ReservationStatus.PENDING.value,
-            created_s=machine_event.event_time_unix_timestamp,
-            drop_off_code="",
-            pickup_code="",
-            grace_pickup_s=0,
-            completed=False,
-            learned_s=now_s,
-        )
+    return writes.insert(
+        {
+            "reservation_id": reservation_id,
+            "details_known": False,
+            "machine_id": machine_event.machine_id,
+            "platform": "",
+            "platform_order_id": machine_event.platform_order_id or "",
+            "notes": "",
+            "webhook_url": "",
+            "status": ReservationStatus.PENDING.value,
+            "created_s": machine_event.event_time_unix_timestamp,
+            "drop_off_code": "",
+            "pickup_code": "",
+            "grace_pickup_s": 0,
+            "completed": False,
+            "learned_s": now_s,
+        }
     )
-    row = find_reservation(db, reservation_id)
-    assert row is not None
-    return row
 
 
-def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
+def _queue_webhook(
+    writes: ReservationWrites, reservation_id: str, machine_event: Event, now_s: float
+) -> None:
     kind, detail = machine_event.event_type, machine_event.detail
     if machine_event.platform_order_id is None or detail is None:
         raise ValueError("a webhook event without order or detail")
-    whole = machine_event.model_dump(mode="json")
-    body = {name: whole[name] for name in WEBHOOK_FIELDS}
+    body: dict[str, Any] = {name: getattr(machine_event, name) for name in WEBHOOK_FIELDS}
     fields = DETAIL_FIELDS | MORE_DETAIL.get(kind, frozenset())
     body[DETAIL_KEY[kind]] = detail.model_dump(mode="json", include=set(fields), exclude_none=True)
-    db.execute(
-        insert(webhooks).values(
-            reservation_id=reservation_id,
-            platform_order_id=machine_event.platform_order_id,
-            body=json.dumps(body, ensure_ascii=False),
-            state="waiting",
-            attempts=0,
-            next_attempt_s=now_s,
-            last_problem="",
-            x_request_id=_x_request_id(db, machine_event.request_id),
-            queued_s=now_s,
-        )
+    writes.queue_webhook(
+        {
+            "reservation_id": reservation_id,
+            "platform_order_id": machine_event.platform_order_id,
+            "body": json.dumps(body, ensure_ascii=False),
+            "state": "waiting",
+            "attempts": 0,
+            "next_attempt_s": now_s,
+            "last_problem": "",
+            "x_request_id": writes.x_request_id(machine_event.request_id),
+            "queued_s": now_s,
+        }
     )
-
-
-def _x_request_id(db: Connection, command_id: str | None) -> str | None:
-    """The X-Request-ID of the request that caused an event. A command's id contains the key of the
-    request's row. If the caller gave no X-Request-ID, the response carried the command's id."""
-    if command_id is None or not command_id.isprintable():
-        return None  # no request, or an id of the machine's own, which begins with a control character
-    query = select(requests.c.x_request_id).where(requests.c.key == command_id.removeprefix(COMMAND_PREFIX))
-    given: str | None = db.execute(query).scalar_one_or_none()
-    return given or command_id
 
 
 def put_view(db: Connection, view: ReservationView, now_s: float, *, up_to_date: bool) -> None:

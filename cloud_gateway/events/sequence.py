@@ -18,7 +18,8 @@ from sqlalchemy.exc import DataError, DBAPIError
 
 from cloud_gateway.db.store import insert_once
 from cloud_gateway.db.tables import counts, events, rejected, sources
-from cloud_gateway.events.projection import apply_event
+from cloud_gateway.events.expected import event_row, store_expected
+from cloud_gateway.events.projection import apply_event, apply_events
 from cloud_gateway.logs import error_fields, log
 from cloud_gateway.machines.message_validation import (
     NotEntitled,
@@ -49,24 +50,32 @@ SUSPECTED = "suspected"
 
 def take_events(db: Connection, received: Sequence[ReceivedEvent], now_s: float) -> int:
     """Stores events, applies what is in order now, and returns how many were applied."""
-    applied = 0
     # Sorted, so that two transactions never wait for each other's machines.
-    for machine_id, group in groupby(sorted(received, key=_machine), key=_machine):
-        present = lock_machine(db, machine_id)
-        new = unknown(db, machine_id, list(group))
-        if is_suspected(db, machine_id):
-            store_suspected(db, machine_id, present or UNNAMED, new, now_s)
-            continue
-        by_journal: dict[str, list[ReceivedEvent]] = {}
-        for one in new:
-            journal = one.number.journal_id or present
-            if journal is None or journal != present:
-                journal = journal_for(db, machine_id, one.number.journal_id, one.number.sequence)
-                present = present_journal(db, machine_id)
-            by_journal.setdefault(journal, []).append(one)
-        for journal in sorted(by_journal):
-            applied += apply_in_order(db, machine_id, journal, by_journal[journal], now_s)
+    groups = {one: list(group) for one, group in groupby(sorted(received, key=_machine), key=_machine)}
+    applied, done = store_expected(db, groups, now_s)
+    for machine_id, group in groups.items():
+        if machine_id not in done:
+            applied += _take_of_machine(db, machine_id, group, now_s)
     return applied
+
+
+def _take_of_machine(db: Connection, machine_id: str, received: Sequence[ReceivedEvent], now_s: float) -> int:
+    """Takes any events of one machine, as `take_events`."""
+    present = lock_machine(db, machine_id)
+    new = unknown(db, machine_id, received)
+    if is_suspected(db, machine_id):
+        store_suspected(db, machine_id, present or UNNAMED, new, now_s)
+        return 0
+    by_journal: dict[str, list[ReceivedEvent]] = {}
+    for one in new:
+        journal = one.number.journal_id or present
+        if journal is None or journal != present:
+            journal = journal_for(db, machine_id, one.number.journal_id, one.number.sequence)
+            present = present_journal(db, machine_id)
+        by_journal.setdefault(journal, []).append(one)
+    return sum(
+        apply_in_order(db, machine_id, journal, by_journal[journal], now_s) for journal in sorted(by_journal)
+    )
 
 
 def _machine(received: ReceivedEvent) -> str:
@@ -295,9 +304,7 @@ def _apply_each(db: Connection, machine_id: str, waiting: Sequence[_Waiting], no
     """Applies events one after the other; returns the state of each by its sequence."""
     try:
         with db.begin_nested():
-            for one in waiting:
-                if one.readable:
-                    apply_event(db, one.read(), now_s)
+            apply_events(db, [one.read() for one in waiting if one.readable], now_s)
     except DBAPIError as error:
         if not isinstance(error, DataError):
             raise
@@ -357,21 +364,6 @@ def _store(
         rows += held[: _room(db, held[0]["machine_id"])]
     if rows:
         db.execute(insert(events), rows)
-
-
-def event_row(received: ReceivedEvent, journal_id: str, state: str, now_s: float) -> dict[str, Any]:
-    """The row of an event."""
-    return {
-        "machine_id": received.number.machine_id,
-        "sequence": received.number.sequence,
-        "idempotency_key": received.number.idempotency_key,
-        "event_type": "" if received.event is None else received.event.event_type.value,
-        "reservation_id": None if received.event is None else received.event.reservation_id,
-        "received_s": now_s,
-        "payload": received.payload,
-        "journal_id": journal_id,
-        "state": state,
-    }
 
 
 def _skip_missing(machine_id: str, applied: int, through: int) -> int:
