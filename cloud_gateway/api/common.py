@@ -169,6 +169,11 @@ class Call:
         )
 
 
+def answer_of(body: Body) -> Response:
+    """A response with a body that is valid already: the framework would validate it once more."""
+    return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
+
+
 def reply_does_not_fit() -> Refusal:
     """INTERNAL: the reply does not fit the command."""
     return Refusal(Code.INTERNAL, "the machine's reply does not fit the request")

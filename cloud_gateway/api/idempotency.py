@@ -119,7 +119,8 @@ class Idempotency:
                 "created_s": now_s,
                 "x_request_id": x_request_id,
             }
-            insert_once(db, requests, row_values)  # another gateway may do the same just now
+            if insert_once(db, requests, row_values):  # another gateway may do the same just now
+                return str(row_values["reservation_id"])
             row = db.execute(select(requests).where(requests.c.key == key)).one()
             _require_same_body(row.body_digest, digest)
             reservation_id: str = row.reservation_id

@@ -30,6 +30,7 @@ from cloud_gateway.api.common import (
     Caller,
     GatewayParts,
     WithParts,
+    answer_of,
     present_machine,
     reply_does_not_fit,
     with_present_state,
@@ -68,13 +69,13 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
         reply = await _send_reserve(call, body.machine_id, fields, command_ids)
         if reply.reservation is None or reply.reservation.reservation_id != command_ids.reservation_id:
             raise reply_does_not_fit()
-        row = await parts.store.reservation(command_ids.reservation_id)
-        if row is None:
+        row, machine = await parts.store.reservation_and_machine(command_ids.reservation_id)
+        if row is None or machine is None:
             raise Refusal(Code.INTERNAL, "the reservation was not stored")
         return ReservedResponse(
             reservation_id=row.reservation_id,
             machine_id=row.machine_id,
-            machine=await present_machine(parts, row.machine_id),
+            machine=with_present_state(parts, machine),
             **_code_fields(parts, row),
         )
 
@@ -116,13 +117,16 @@ async def list_reservations(
     response_model_exclude_none=True,
     responses=NOT_FOUND_ERRORS,
 )
-async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts) -> ReservationResponse:
+async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts) -> Response:
     """One reservation, from the projection; it works while the machine is offline, too."""
-    row = await _reservation_of(parts, caller, reservation_id)
-    stored = await parts.store.machine(row.machine_id)
+    row, stored = await parts.store.reservation_and_machine(reservation_id)
+    if row is None or row.platform != caller.name:
+        raise not_found("reservation")
     machine = None if stored is None else with_present_state(parts, stored)
-    return ReservationResponse(
-        machine=machine, notes=row.notes, **_common_fields(row), **_code_fields(parts, row)
+    return answer_of(
+        ReservationResponse(
+            machine=machine, notes=row.notes, **_common_fields(row), **_code_fields(parts, row)
+        )
     )
 
 
@@ -191,7 +195,11 @@ async def _send_reserve(
     it nevertheless, the gateway cancels it later.
     """
     parts, rid = call.parts, command_ids.reservation_id
-    may_be_cancelled = await parts.store.write(lambda db: withdraw_cancellation(db, rid, parts.clock()))
+    given = call.request.state.x_request_id_given is not None
+    # Without an id of the caller's the reservation's id is new: there was no earlier attempt.
+    may_be_cancelled = given and await parts.store.write(
+        lambda db: withdraw_cancellation(db, rid, parts.clock())
+    )
     try:
         reply = await call.send_command(machine_id, "reserve", fields, command_ids)
         if may_be_cancelled:  # the reply may be the stored one from before that cancel
@@ -201,7 +209,6 @@ async def _send_reserve(
                 raise cancelled_meanwhile()
     except Refusal as refusal:
         if refusal.code in (Code.EXPIRED, Code.OFFLINE):
-            given = call.request.state.x_request_id_given is not None
             retry_wait_s = parts.timing.retry_wait_s if given else 0.0
             await parts.store.write(
                 lambda db: record_given_up(db, rid, machine_id, parts.clock(), retry_wait_s)

@@ -12,12 +12,14 @@ import json
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Insert,
     Table,
     and_,
     bindparam,
@@ -39,6 +41,7 @@ from sqlalchemy.exc import (
 )
 
 from cloud_gateway.db import migrations
+from cloud_gateway.db.group_commit import GroupCommit
 from cloud_gateway.db.tables import machines, reservations
 from cloud_gateway.logs import error_fields, log
 from cloud_gateway.value_bounds import OutOfBounds, check, read_json
@@ -74,6 +77,9 @@ UNUSABLE = (ValueError, OverflowError, DataError)
 
 STORED_MAX = 4 * 1024 * 1024
 """The largest stored state, in bytes, that is read."""
+
+SHOWN_KEPT = 256
+"""How many machines' states are kept parsed."""
 
 FINISHED = (ReservationStatus.CANCELLED.value, ReservationStatus.ABANDONED.value)
 
@@ -111,6 +117,7 @@ class ReservationRow:
 
 # The columns in the order of `ReservationRow`. Statements are built once: that costs more than to run them.
 _COLUMNS = [reservations.c[field.name] for field in fields(ReservationRow)]
+_MACHINE = select(machines.c.document).where(machines.c.machine_id == bindparam("id"))
 _RESERVATION = select(*_COLUMNS).where(reservations.c.reservation_id == bindparam("id"))
 _RESERVATIONS = select(*_COLUMNS).where(reservations.c.reservation_id.in_(bindparam("ids", expanding=True)))
 
@@ -122,6 +129,7 @@ class Store:
         self._engine, self.writers = _engine(database_url)
         self.shared = self.writers > 1  # perhaps with other gateways
         self._writer = ThreadPoolExecutor(self.writers, "gateway-db-write")
+        self._group = None if self.shared else GroupCommit(self._engine, self._writer, self._run_alone)
         self._readers = ThreadPoolExecutor(READERS, "gateway-db-read")
 
     async def open(self) -> None:
@@ -154,7 +162,7 @@ class Store:
     @property
     def writes_waiting(self) -> int:
         """How many writes wait for a thread."""
-        return self._writer._work_queue.qsize()
+        return self._writer._work_queue.qsize() if self._group is None else len(self._group)
 
     @property
     def reads_waiting(self) -> int:
@@ -162,26 +170,32 @@ class Store:
         return self._readers._work_queue.qsize()
 
     async def write(self, work: Callable[[Connection], Result]) -> Result:
-        """Runs `work` in one transaction: committed when it returns, undone by an error.
+        """Runs `work` in one transaction: committed when this returns, undone by an error. With one writer,
+        works that wait share a transaction (`group_commit`).
 
         After a conflict with another transaction it is undone and `work` runs again. Once begun it runs to
         its end, even if the caller is cancelled.
         """
 
+        if self._group is not None:
+            result: Result = await self._group.write(work)
+            return result
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._run_alone, work)
+
+    def _run_alone(self, work: Callable[[Connection], Result]) -> Result:
+        """Runs a work in one transaction; again after a conflict."""
+
         def try_once() -> Result:
             with self._engine.connect().execution_options(writes=True) as db, db.begin():
                 return work(db)
 
-        def run_with_retries() -> Result:
-            for _ in range(TRANSACTION_TRIES - 1):
-                try:
-                    return try_once()
-                except DBAPIError as error:
-                    if not _is_conflict(error):
-                        raise
-            return try_once()
-
-        return await asyncio.get_running_loop().run_in_executor(self._writer, run_with_retries)
+        for _ in range(TRANSACTION_TRIES - 1):
+            try:
+                return try_once()
+            except DBAPIError as error:
+                if not _is_conflict(error):
+                    raise
+        return try_once()
 
     async def scrub(self) -> None:
         """Leaves nothing of what was overwritten in SQLite's files: its log is written back and emptied. On
@@ -208,9 +222,7 @@ class Store:
 
     async def machine(self, machine_id: str) -> Machine | None:
         """A machine's last published state; None also if that cannot be shown."""
-        query = select(machines.c.document).where(machines.c.machine_id == machine_id)
-        document = await self.read(lambda db: db.execute(query).scalar_one_or_none())
-        return None if document is None else shown_machine(machine_id, document)
+        return await self.read(lambda db: find_machine(db, machine_id))
 
     async def all_machines(self) -> list[Machine]:
         """Every machine that ever published its state; without those whose state cannot be shown."""
@@ -224,6 +236,19 @@ class Store:
         only."""
         row = await self.read(lambda db: find_reservation(db, reservation_id))
         return row if row is not None and row.details_known else None
+
+    async def reservation_and_machine(
+        self, reservation_id: str
+    ) -> tuple[ReservationRow | None, Machine | None]:
+        """`reservation` and its `machine`, in one go."""
+
+        def work(db: Connection) -> tuple[ReservationRow | None, Machine | None]:
+            row = find_reservation(db, reservation_id)
+            if row is None or not row.details_known:
+                return None, None
+            return row, find_machine(db, row.machine_id)
+
+        return await self.read(work)
 
     async def ongoing(
         self,
@@ -252,6 +277,18 @@ class Store:
             return [_row(row) for row in db.execute(query)], db.execute(total).scalar_one()
 
         return await self.read(work)
+
+
+def find_machine(db: Connection, machine_id: str) -> Machine | None:
+    """A machine's last published state; None also if that cannot be shown."""
+    document = db.execute(_MACHINE, {"id": machine_id}).scalar_one_or_none()
+    return None if document is None else _shown(machine_id, document)
+
+
+@lru_cache(maxsize=SHOWN_KEPT)
+def _shown(machine_id: str, document: str) -> Machine | None:
+    """`shown_machine`, read once for each document: one of 24 cells takes milliseconds."""
+    return shown_machine(machine_id, document)
 
 
 def shown_machine(machine_id: str, document: str) -> Machine | None:
@@ -287,8 +324,13 @@ def insert_once(db: Connection, table: Table, values: dict[str, Any]) -> bool:
 
     On PostgreSQL it waits for another transaction that is about to insert the same.
     """
-    make = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
-    return db.execute(make(table).values(values).on_conflict_do_nothing()).rowcount == 1
+    return db.execute(_insert_once(db.dialect.name, table), values).rowcount == 1
+
+
+@cache
+def _insert_once(dialect: str, table: Table) -> Insert:
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return make(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 def canonical(value: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from cloud_gateway.db.store import insert_once
 from cloud_gateway.db.tables import abandonments, reservations, undated
@@ -28,6 +28,11 @@ FIELD = {
 }
 """The date that an event sets on its reservation. A cancellation sets none: `ended_s` is the gateway's
 own."""
+
+
+_FIXED = select(undated.c.field).where(
+    undated.c.reservation_id == bindparam("id"), undated.c.uptime_ms == CORRECTED
+)
 
 
 def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> bool:
@@ -77,5 +82,4 @@ def correct_dates(db: Connection, machine_event: Event) -> None:
 
 def corrected(db: Connection, reservation_id: str) -> set[str]:
     """The corrected dates of a reservation. The machine's views continue to carry the wrong ones."""
-    query = select(undated.c.field).where(undated.c.reservation_id == reservation_id)
-    return set(db.execute(query.where(undated.c.uptime_ms == CORRECTED)).scalars())
+    return set(db.execute(_FIXED, {"id": reservation_id}).scalars())

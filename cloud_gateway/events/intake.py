@@ -2,8 +2,9 @@
 
 A message is acknowledged to the broker only when its effect is committed; if the database fails it is
 retried, and after a lost connection the broker sends it again. An unusable one is kept in the table
-`rejected` for an operator. The messages of one machine always go through the same lane, in order; there are
-as many lanes as the database has writers. Events that wait at the same time are committed in one transaction.
+`rejected` for an operator. The messages of one machine always go through the same lane, in order; what waits
+in several lanes is written at the same time, or in one transaction (`db.group_commit`). Events that wait in a
+lane at the same time are committed in one transaction.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ from edge_agent.protocol.events import Online
 from edge_agent.protocol.sync import Digest
 from edge_agent.protocol.topics import ROOT, Topics, machine_of
 
+LANES = 8
+"""The fewest lanes: one that waits for the disk must not hold up every machine."""
 EVENTS_PER_TRANSACTION = 500
 """The most events that one transaction commits."""
 TOPIC_MAX = 200
@@ -120,7 +123,9 @@ class Intake:
         self._seals = seals or Seals(())
         self._figures = figures or Figures()
         self._remote = remote or RemoteWork(store, machines, clock, signed=False)
-        self._lanes: list[asyncio.Queue[Received]] = [asyncio.Queue() for _ in range(store.writers)]
+        self._lanes: list[asyncio.Queue[Received]] = [
+            asyncio.Queue() for _ in range(max(LANES, store.writers))
+        ]
         self._unacknowledged: deque[Received] = deque()
         self._done: set[int] = set()
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from cloud_gateway.db.store import FINISHED, ReservationRow, find_reservation, insert_once
 from cloud_gateway.db.tables import (
@@ -79,15 +79,22 @@ MORE_DETAIL = {
 only."""
 
 
+# Built once: to build a statement costs more than to run it.
+_DOCUMENT = select(machines.c.document).where(machines.c.machine_id == bindparam("id"))
+_PUBLISHED = update(machines).where(machines.c.machine_id == bindparam("id"))
+_HELD = select(cell_owners.c.cell_id).where(cell_owners.c.machine_id == bindparam("id"))
+_CHANGED = update(reservations).where(reservations.c.reservation_id == bindparam("id"))
+
+
 def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
     """Stores a machine's published state; written only if it changed, because every gateway receives it."""
-    document, mine = machine.model_dump_json(), machines.c.machine_id == machine.machine_id
-    known = db.execute(select(machines.c.document).where(mine)).scalar_one_or_none()
+    document, machine_id = machine.model_dump_json(), machine.machine_id
+    known = db.execute(_DOCUMENT, {"id": machine_id}).scalar_one_or_none()
     values = {"document": document, "updated_s": now_s}
     if known is None:
-        db.execute(insert(machines).values(machine_id=machine.machine_id, **values))
+        db.execute(insert(machines).values(machine_id=machine_id, **values))
     elif known != document:
-        db.execute(update(machines).where(mine).values(values))
+        db.execute(_PUBLISHED, {"id": machine_id, **values})
     _own_cells(db, machine, now_s)
 
 
@@ -95,7 +102,7 @@ def _own_cells(db: Connection, machine: Machine, now_s: float) -> None:
     """Releases the ids of cells that a machine no longer has, so that another machine can own them; takes ids
     that have no owner."""
     owners, named = cell_owners.c, {cell.cell_id for cell in machine.all_cells}
-    held = set(db.execute(select(owners.cell_id).where(owners.machine_id == machine.machine_id)).scalars())
+    held = set(db.execute(_HELD, {"id": machine.machine_id}).scalars())
     gone = sorted(held - named)
     if gone:
         db.execute(
@@ -377,4 +384,4 @@ def _has_newer_cell(view: ReservationView, row: ReservationRow, up_to_date: bool
 
 def _update(db: Connection, reservation_id: str, values: dict[str, Any]) -> None:
     if values:
-        db.execute(update(reservations).where(reservations.c.reservation_id == reservation_id).values(values))
+        db.execute(_CHANGED, {"id": reservation_id, **values})

@@ -32,8 +32,10 @@ from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.sync import Digest
 
-MACHINES_AT_ONCE = 4
+MACHINES_AT_ONCE = 16
 """How many machines are asked at the same time."""
+CROWDED = 10
+"""While more machines than that have to be asked, the pause between two checks is this many times shorter."""
 PAGES_MAX = 100_000
 INCOMPLETE_MAX = 1000
 PAUSE_MAX_S = 600.0
@@ -98,6 +100,8 @@ class Reconciler:
         self._asking: set[str] = set()
         self._learning: set[str] = set()
         self._to_learn: deque[tuple[str, str]] = deque()
+        self._crowded = False
+        """Whether machines had to wait for others at the last check."""
         self._alive_s = self._completed_s = self._losses_handled_s = float("-inf")
 
     def check_machine(self, machine_id: str, digest: Digest | None, retained: bool) -> None:
@@ -129,7 +133,8 @@ class Reconciler:
                     await self._beat(group)
                 except SQLAlchemyError as error:
                     log().error("database_failed", **error_fields(error))
-                await asyncio.sleep(self._timing.check_pause_s)
+                pause_s = self._timing.check_pause_s
+                await asyncio.sleep(pause_s / CROWDED if self._crowded else pause_s)
 
     async def _beat(self, group: asyncio.TaskGroup) -> None:
         now_s = self._now_s()
@@ -143,6 +148,7 @@ class Reconciler:
             return
         checked = tuple(self._checks)
         found = await self._store.read(lambda db: sync.progress_of(db, checked) | sync.progress_of(db))
+        self._crowded = False
         self._moved = {name: moved for name, moved in self._moved.items() if name in found}
         for machine_id, progress in found.items():
             await self._check_progress(group, machine_id, progress)
@@ -175,7 +181,11 @@ class Reconciler:
             since = await self._since(check, progress)
             if since is None:
                 self._checks.pop(machine_id, None)
-        if since is not None and len(self._asking) < MACHINES_AT_ONCE:
+        if since is None:
+            return
+        if len(self._asking) >= MACHINES_AT_ONCE:
+            self._crowded = True
+        else:
             self._start(group, self._asking, machine_id, partial(self._sync, machine_id, since))
 
     async def _since(self, check: _Check, progress: EventProgress) -> float | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DataError, DBAPIError
 
 from cloud_gateway.db.store import insert_once
@@ -24,9 +24,9 @@ from cloud_gateway.logs import error_fields, log
 from cloud_gateway.machines.message_validation import (
     NotEntitled,
     ReceivedEvent,
-    read_event,
     read_stored_event,
     reason_of,
+    received_event,
 )
 from edge_agent.protocol.events import Event
 from edge_agent.protocol.topics import Topics
@@ -46,6 +46,28 @@ UNNAMED = ""
 """The journal of a machine that names none."""
 SUSPECTED = "suspected"
 """State of an event that came while two machines used one machine_id."""
+
+# Built once: to build a statement costs more than to run it.
+_PRESENT = select(sources.c.journal_id).where(sources.c.machine_id == bindparam("id"))
+_LOCK = _PRESENT.with_for_update()
+_DOUBT = select(sources.c.machine_id).where(
+    sources.c.machine_id == bindparam("id"),
+    or_(sources.c.twins.is_not(None), sources.c.audit_from.is_not(None)),
+)
+_APPLIED = select(counts.c.applied_sequence).where(
+    counts.c.machine_id == bindparam("id"), counts.c.journal_id == bindparam("journal")
+)
+_STORED = (
+    select(events.c.position, events.c.sequence, events.c.state, events.c.payload)
+    .where(
+        events.c.machine_id == bindparam("id"),
+        events.c.journal_id == bindparam("journal"),
+        events.c.state.in_(("held", "rejected")),
+        events.c.sequence > bindparam("after"),
+    )
+    .order_by(events.c.sequence)
+    .limit(STORED_AT_ONCE)
+)
 
 
 def take_events(db: Connection, received: Sequence[ReceivedEvent], now_s: float) -> int:
@@ -94,20 +116,17 @@ def unknown(db: Connection, machine_id: str, received: Sequence[ReceivedEvent]) 
 
 def lock_machine(db: Connection, machine_id: str) -> str | None:
     """Locks a machine's row until the transaction ends; returns its present journal, if one is known."""
-    query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id).with_for_update()
-    row = db.execute(query).one_or_none()
+    row = db.execute(_LOCK, {"id": machine_id}).one_or_none()
     if row is None:
         insert_once(db, sources, {"machine_id": machine_id})
-        row = db.execute(query).one()
+        row = db.execute(_LOCK, {"id": machine_id}).one()
     journal: str | None = row.journal_id
     return journal
 
 
 def is_suspected(db: Connection, machine_id: str) -> bool:
     """Whether two machines use this machine_id, or an operator's decision on that is not carried out yet."""
-    doubt = or_(sources.c.twins.is_not(None), sources.c.audit_from.is_not(None))
-    query = select(sources.c.machine_id).where(sources.c.machine_id == machine_id, doubt)
-    return db.execute(query).first() is not None
+    return db.execute(_DOUBT, {"id": machine_id}).first() is not None
 
 
 def store_suspected(
@@ -130,8 +149,7 @@ def _room(db: Connection, machine_id: str) -> int:
 
 def applied_sequence(db: Connection, machine_id: str, journal_id: str) -> int | None:
     """The last applied sequence of a journal; None while the first one is not known."""
-    query = select(counts.c.applied_sequence).where(*_count(machine_id, journal_id))
-    applied: int | None = db.execute(query).scalar_one_or_none()
+    applied: int | None = db.execute(_APPLIED, {"id": machine_id, "journal": journal_id}).scalar_one_or_none()
     return applied
 
 
@@ -167,8 +185,7 @@ def _refuse_many_journals(db: Connection, machine_id: str) -> None:
 
 def present_journal(db: Connection, machine_id: str) -> str | None:
     """The id of a machine's present journal; None if it is not known yet."""
-    query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id)
-    present: str | None = db.execute(query).scalar_one()
+    present: str | None = db.execute(_PRESENT, {"id": machine_id}).scalar_one()
     return present
 
 
@@ -274,10 +291,7 @@ def _with_free_number(
 
 def _stored(db: Connection, machine_id: str, journal_id: str, after: int) -> list[_Waiting]:
     """The next stored events after a sequence; unreadable ones only occupy their number."""
-    mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
-    query = select(events.c.position, events.c.sequence, events.c.state, events.c.payload)
-    query = query.where(*mine, events.c.state.in_(("held", "rejected")), events.c.sequence > after)
-    rows = db.execute(query.order_by(events.c.sequence).limit(STORED_AT_ONCE)).all()
+    rows = db.execute(_STORED, {"id": machine_id, "journal": journal_id, "after": after}).all()
     return [_Waiting(row.sequence, row.position, None, row.payload, row.state == "held") for row in rows]
 
 
@@ -428,7 +442,7 @@ def events_in_reply(
     for document in documents:
         payload = json.dumps(document)
         try:
-            received.append(read_event(machine_id, payload.encode()))
+            received.append(received_event(machine_id, document, payload, len(payload)))
         except ValueError as error:
             reject(db, machine_id, payload, reason_of(error), now_s)
     return received

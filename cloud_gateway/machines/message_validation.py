@@ -168,12 +168,16 @@ def reason_of(error: Exception) -> str:
 
 def read_event(machine_id: str, payload: bytes) -> ReceivedEvent:
     """Reads an event. Raises `ValueError` (pydantic's included) if it has no valid `EventNumber`."""
-    document = read_json(payload, PACKET_MAX)
+    return received_event(machine_id, read_json(payload, PACKET_MAX), payload.decode(), len(payload))
+
+
+def received_event(machine_id: str, document: Any, text: str, size: int) -> ReceivedEvent:
+    """A parsed document as an event; `text` is its JSON, of `size` bytes. Raises `ValueError` (pydantic's
+    included) if it has no valid `EventNumber`."""
     number = EventNumber.model_validate(document)
     if number.machine_id != machine_id:
         raise NotEntitled("machine_id: another machine's event")
-    text = payload.decode()
-    if len(payload) > EVENT_MAX:
+    if size > EVENT_MAX:
         return ReceivedEvent(number, None, text[:TEXT_MAX], f"payload: larger than {EVENT_MAX} bytes")
     try:
         return ReceivedEvent(number, event_in(document), text, "")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, or_, select, update
 
 from cloud_gateway.db.tables import reservations, webhooks
 
@@ -47,6 +48,38 @@ class PlausibleAhead:
     lease_s: float
 
 
+def _is_due(column: ColumnElement[float], far: str) -> ColumnElement[bool]:
+    """Whether a time is over, or so far ahead that it comes from a clock that was set back. `far`: the
+    parameter of that."""
+    return or_(column <= bindparam("now_s"), column > bindparam(far))
+
+
+_CLAIMABLE = (
+    select(
+        webhooks.c.position,
+        webhooks.c.reservation_id,
+        webhooks.c.platform_order_id,
+        webhooks.c.body,
+        webhooks.c.attempts,
+        webhooks.c.queued_s,
+        webhooks.c.x_request_id,
+    )
+    .where(
+        webhooks.c.position.in_(bindparam("positions", expanding=True)),
+        webhooks.c.state == "waiting",
+        _is_due(webhooks.c.next_attempt_s, "retry_far_s"),
+        _is_due(webhooks.c.lease_until_s, "lease_far_s"),
+    )
+    .with_for_update(skip_locked=True)
+)
+_LEASE = update(webhooks).where(webhooks.c.position.in_(bindparam("positions", expanding=True)))
+_MINE = update(webhooks).where(
+    webhooks.c.position == bindparam("at_position"),
+    webhooks.c.lease_owner == bindparam("of_gateway"),
+    webhooks.c.state == "waiting",
+)
+
+
 def due_webhooks(
     db: Connection,
     now_s: float,
@@ -60,72 +93,68 @@ def due_webhooks(
 
     `full`: receivers without a free slot, as `Deliverer._full_receivers` gives them. `after` is a position.
     """
+    pairs, platforms = full
+    query = _due_query(tuple(sorted(pairs)), tuple(sorted(platforms)))
+    bounds = {
+        "now_s": now_s,
+        "retry_far_s": now_s + 2 * plausible_ahead.retry_max_s,
+        "lease_far_s": now_s + 2 * plausible_ahead.lease_s,
+        "after": after,
+        "most": limit,
+    }
+    return [Due(*row) for row in db.execute(query, bounds)]
+
+
+@lru_cache(maxsize=64)
+def _due_query(pairs: tuple[tuple[str, str], ...], platforms: tuple[str, ...]) -> Select[Any]:
+    """The query of `due_webhooks`; to build it costs more than to run it."""
     earlier = webhooks.alias("earlier")
     before = select(earlier.c.position).where(
         earlier.c.state == "waiting",
         earlier.c.reservation_id == webhooks.c.reservation_id,
         earlier.c.position < webhooks.c.position,
     )
-    pairs, platforms = full
     table = reservations.c
     default = reservations.c.webhook_url == ""
-    query = (
+    return (
         select(webhooks.c.position, reservations.c.webhook_url, reservations.c.platform)
         .join(reservations, reservations.c.reservation_id == webhooks.c.reservation_id)
         .where(
             webhooks.c.state == "waiting",
-            webhooks.c.position > after,
-            _is_due(webhooks.c.next_attempt_s, now_s, plausible_ahead.retry_max_s),
-            _is_due(webhooks.c.lease_until_s, now_s, plausible_ahead.lease_s),
+            webhooks.c.position > bindparam("after"),
+            _is_due(webhooks.c.next_attempt_s, "retry_far_s"),
+            _is_due(webhooks.c.lease_until_s, "lease_far_s"),
             reservations.c.details_known.is_(True),
             *(~and_(table.platform == platform, table.webhook_url == url) for platform, url in pairs),
             ~and_(default, reservations.c.platform.in_(platforms)),
             ~before.exists(),
         )
         .order_by(webhooks.c.position)
-        .limit(limit)
+        .limit(bindparam("most"))
     )
-    return [Due(**row._mapping) for row in db.execute(query)]
 
 
 def claim(
     db: Connection, positions: Sequence[int], gateway_id: str, now_s: float, plausible_ahead: PlausibleAhead
 ) -> dict[int, Claimed]:
     """Leases webhooks to this gateway; without those that another gateway takes or took meanwhile."""
-    table = webhooks.c
-    query = (
-        select(
-            table.position,
-            table.reservation_id,
-            table.platform_order_id,
-            table.body,
-            table.attempts,
-            table.queued_s,
-            table.x_request_id,
-        )
-        .where(
-            table.position.in_(positions),
-            table.state == "waiting",
-            _is_due(table.next_attempt_s, now_s, plausible_ahead.retry_max_s),
-            _is_due(table.lease_until_s, now_s, plausible_ahead.lease_s),
-        )
-        .with_for_update(skip_locked=True)
-    )
-    ours = {row.position: Claimed(**row._mapping) for row in db.execute(query)}
+    bounds = {
+        "positions": list(positions),
+        "now_s": now_s,
+        "retry_far_s": now_s + 2 * plausible_ahead.retry_max_s,
+        "lease_far_s": now_s + 2 * plausible_ahead.lease_s,
+    }
+    ours = {row.position: Claimed(*row) for row in db.execute(_CLAIMABLE, bounds)}
     lease = {"lease_owner": gateway_id, "lease_until_s": now_s + plausible_ahead.lease_s}
-    db.execute(update(webhooks).where(table.position.in_(list(ours))).values(lease))
+    if ours:
+        db.execute(_LEASE, {"positions": list(ours), **lease})
     return ours
 
 
 def record_result(db: Connection, position: int, gateway_id: str, values: dict[str, Any]) -> bool:
     """Records the result of a delivery and returns the lease; False if it was no longer ours."""
-    mine = (
-        webhooks.c.position == position,
-        webhooks.c.lease_owner == gateway_id,
-        webhooks.c.state == "waiting",
-    )
-    change = update(webhooks).where(*mine).values(lease_owner=None, lease_until_s=0.0, **values)
-    return db.execute(change).rowcount == 1
+    mine = {"at_position": position, "of_gateway": gateway_id, "lease_owner": None, "lease_until_s": 0.0}
+    return db.execute(_MINE, mine | values).rowcount == 1
 
 
 def postpone(
@@ -152,8 +181,3 @@ def requeue(db: Connection, position: int, now_s: float) -> bool:
     dead = (webhooks.c.position == position, webhooks.c.state == "dead")
     values = {"state": "waiting", "attempts": 0, "next_attempt_s": now_s, "queued_s": now_s, "ended_s": None}
     return db.execute(update(webhooks).where(*dead).values(values)).rowcount == 1
-
-
-def _is_due(column: ColumnElement[float], now_s: float, ahead_s: float) -> ColumnElement[bool]:
-    """Whether a time is over, or so far ahead that it comes from a clock that was set back."""
-    return or_(column <= now_s, column > now_s + 2 * ahead_s)
