@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_gateway.db.store import Store
-from cloud_gateway.db.tables import events, machines, sources, tickets, webhooks
+from cloud_gateway.db.tables import enrolled_machines, events, machines, sources, tickets, webhooks
 from cloud_gateway.logs import error_fields, log
 
 FRESH_S = 10.0
@@ -22,7 +22,8 @@ ANSWER_S = 3.0
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What was counted. `oldest_webhook_s`: when the one that waits for longest was queued, in Unix seconds;
-    None if none waits."""
+    None if none waits. `certificate_ends_s`: when the first certificate of an enrolled machine ends; None
+    without any."""
 
     machines: int
     webhooks: dict[str, int]
@@ -30,6 +31,7 @@ class Contents:
     events_held: int
     tickets_open: int
     twins: int
+    certificate_ends_s: float | None = None
 
 
 class DatabaseFigures:
@@ -78,4 +80,7 @@ def _count(db: Connection) -> Contents:
         events_held=number_of(select(events.c.position).where(events.c.state == "held").subquery()),
         tickets_open=number_of(select(tickets.c.ticket_id).where(tickets.c.closed_s.is_(None)).subquery()),
         twins=number_of(select(sources.c.machine_id).where(sources.c.twins.is_not(None)).subquery()),
+        certificate_ends_s=db.execute(
+            select(func.min(enrolled_machines.c.not_after_s)).where(enrolled_machines.c.revoked_s.is_(None))
+        ).scalar_one(),
     )

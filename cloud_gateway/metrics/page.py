@@ -67,6 +67,9 @@ def _database(contents: Contents, now_s: float) -> Iterator[Any]:
     yield _gauge("webhook_oldest_seconds", "Age of the webhook that waits for longest.", [(age_s,)])
     yield _gauge("events_held", "Events that wait for an earlier one.", [(contents.events_held,)])
     yield _gauge("tickets_open", "Open maintenance tickets.", [(contents.tickets_open,)])
+    if contents.certificate_ends_s is not None:
+        about = "Time until the first certificate of an enrolled machine ends."
+        yield _gauge("certificate_ends_seconds", about, [(contents.certificate_ends_s - now_s,)])
     yield _gauge("twins", "Machine ids that two machines use.", [(contents.twins,)])
 
 
