@@ -103,8 +103,10 @@ class SystemHost:
     def fetch(self, version: str) -> None:
         """See `Host.fetch`."""
         target = self._places.versions / version
-        part = target.with_name(f"{version}.part")
-        shutil.rmtree(part, ignore_errors=True)
+        unpacking = self._places.data / "unpacking"
+        shutil.rmtree(unpacking, ignore_errors=True)
+        unpacking.mkdir()
+        part = unpacking / version
         self._packages.unpack(version, part)
         self._check(part, version)
         sync_tree(part)

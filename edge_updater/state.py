@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -10,6 +11,8 @@ Result = Literal["APPLIED", "REVERTED", "FAILED"]
 """APPLIED: the version proved good. REVERTED: it did not, and the one before runs again. FAILED: it was never
 started."""
 T = TypeVar("T")
+VERSION = re.compile(r"[0-9][A-Za-z0-9.+~:-]{0,63}")
+"""A version becomes the name of a folder: it begins with a digit, and has no slash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ def wanted_of(raw: dict[str, Any]) -> Wanted:
     wanted = _made(Wanted, raw)
     if not (isinstance(wanted.version, str) and isinstance(wanted.request_id, str)):
         raise ValueError("version and request_id must be texts")
+    if VERSION.fullmatch(wanted.version) is None:
+        raise ValueError("version must be one of a Debian package")
     return wanted
 
 

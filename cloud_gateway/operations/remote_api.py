@@ -38,6 +38,7 @@ from edge_agent.protocol.service_commands import (
 
 PREFIX = "/api/operations/v1"
 LONGEST_LIST = 200
+RESULT_TYPES = ("application/json", "application/gzip")
 NEEDED_ROLE: dict[str, Role] = {
     "diagnose": Role.SUPPORT,
     "bundle": Role.SUPPORT,
@@ -111,7 +112,7 @@ class ConfigurationView(JsonBody):
 class ReleaseBody(JsonBody):
     """A version of the daemon for some machines, or all."""
 
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+~:-]{1,64}$")] = told("The version.", "0.3.0")
+    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+~:-]{0,63}$")] = told("The version.", "0.3.0")
     machine_ids: Annotated[list[Identifier], Field(max_length=100_000)] | None = told(
         "Which machines; absent: every machine that is known.", ["machine_123"], default=None
     )
@@ -222,7 +223,8 @@ async def service_result(request_id: str, parts: WithParts, actor: Acting) -> Re
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
-    return Response(content, media_type=made.content_type, headers=headers)
+    kind = made.content_type if made.content_type in RESULT_TYPES else "application/octet-stream"
+    return Response(content, media_type=kind, headers=headers)
 
 
 async def _found(parts: GatewayParts, request_id: str) -> ServiceRequest:

@@ -98,7 +98,7 @@ class UpdateCommand(ServiceCommand):
     """Install a version of the package, when the machine is quiet; the updater goes back by itself if it does
     not prove good."""
 
-    version: Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9.+~:-]+$")]
+    version: Annotated[str, Field(strict=True, pattern=r"^[0-9][A-Za-z0-9.+~:-]{0,63}$")]
 
 
 class ForgetCommand(ServiceCommand):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -154,7 +155,9 @@ def test_the_state_survives_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     places.state.write_text("{")
     assert host.load() == State()
     assert host.wanted() is None
-    for text in ("[]", '{"version": 1, "request_id": "r"}', '{"version": "1.1"}'):
+    wrong = ("..", "../1.0", "1.0/x", "", "v1", "1" * 65)
+    texts = [json.dumps({"version": version, "request_id": "r"}) for version in wrong]
+    for text in ("[]", '{"version": 1, "request_id": "r"}', '{"version": "1.1"}', *texts):
         places.wanted.write_text(text)
         assert host.wanted() is None
     places.wanted.write_text('{"version": "1.1", "request_id": "r", "later": 1}')

@@ -70,7 +70,9 @@ async def test_works_that_wait_are_committed_together_and_answered_after_it(tmp_
         go_on.set()
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         assert done
-        assert await names(store) == {f"g{n}" for n in range(10)}  # whoever is answered, all are committed
+        assert await names(store) == {
+            f"g{n}" for n in range(10)
+        }  # the caller that is answered, all are committed
         assert await asyncio.gather(*tasks) == [f"g{n}" for n in range(10)]
         assert len(commits) == 2  # of the work that was running, and of the group
 
