@@ -48,6 +48,8 @@ IN_FLIGHT_MAX = 20
 BURST = 50
 """At most this many received messages are handed on in one turn of the event loop."""
 GOODBYE_S = 0.5
+OPTIONAL = ("/service", "/state/config")
+"""Ends of topics without which the gateway works: a broker whose access list is older refuses them."""
 
 
 class GatewayLinkListener(Protocol):
@@ -89,7 +91,8 @@ class MqttLink:
         self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
         """How many more commands may be in flight on the present connection."""
         # Retained states come at every subscription, also into a kept session.
-        traffic = Traffic(tuple(Subscription(topic) for topic in subscriptions))
+        wanted = (Subscription(topic, required=not topic.endswith(OPTIONAL)) for topic in subscriptions)
+        traffic = Traffic(tuple(wanted))
         self.client = MqttClient(_link_settings(settings), _bounds(), traffic, self, _wall)
 
     @property

@@ -76,9 +76,19 @@ async def test_a_machine_receives_its_own_commands_only(broker: ProductionBroker
     assert sorted(payload for _, payload in boss.heard) == [b"event", b"reply", b"state"]
 
 
-OWN = [M2.events, M2.online, M2.machine, M2.digest, M2.telemetry, M2.reply("gateway-1")]
+OWN = [M2.events, M2.online, M2.machine, M2.digest, M2.configuration, M2.service, M2.telemetry]
+OWN.append(M2.reply("gateway-1"))
 FOREIGN = [
-    *(M1.events, M1.online, M1.machine, M1.telemetry, M1.reply("gateway-1"), M1.command("pickup")),
+    *(
+        M1.events,
+        M1.online,
+        M1.machine,
+        M1.configuration,
+        M1.service,
+        M1.telemetry,
+        M1.reply("gateway-1"),
+        M1.command("pickup"),
+    ),
     *(M2.command("pickup"), f"{M2.root}/evt/x", "locker/v1/evt", "anything"),
 ]
 
