@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from edge_agent.cloud.interfaces import Link
+from edge_agent.errors import StorageFault
 from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.events import Health
 from edge_agent.protocol.telemetry import TelemetryBody
@@ -33,7 +34,8 @@ FIGURES = ("label", "door", "mass_g", "temperature_c", "alarms", "in_doubt")
 
 
 class Telemetry:
-    """Publishes on `telemetry`: `{"at", "cells": [...]}`, at the beat also `buses` and `overdue`."""
+    """Publishes on `telemetry`: `{"at", "cells": [...]}`, at the beat also `buses`, `overdue` and
+    `figures`."""
 
     def __init__(
         self,
@@ -108,12 +110,15 @@ class Telemetry:
             for row in self._report.reservations()
             if row["overdue_s"] is not None
         ]
-        return {"buses": self._report.buses(), "overdue": overdue}
+        figures = None
+        with suppress(StorageFault):  # an alarm stands; the other figures need no journal
+            figures = self._report.machine_figures()
+        return {"buses": self._report.buses(), "overdue": overdue, "figures": figures}
 
     def _publish(self, cells: list[dict[str, Any]], more: dict[str, Any]) -> None:
         self._published |= {cell["label"]: cell for cell in cells}
         body = TelemetryBody.model_validate({"at": self._now(), "cells": cells, **more})
-        text = body.model_dump_json(exclude_unset=True)
+        text = body.model_dump_json(exclude_unset=True, exclude={"figures"} if body.figures is None else None)
         self._link.publish(Message(self._topics.telemetry, text, qos=0))
 
 

@@ -83,6 +83,16 @@ class JournalReader:
         ordered += [((row["sequence"], 0, 0), row) for row in events]
         return [row for _, row in sorted(ordered, key=lambda item: item[0])][-limit:]
 
+    def lock_figures(self, limit: int) -> list[tuple[str, int, int]]:
+        """Of the newest `limit` unlocks that ended with a pulse and a known outcome, by cell: label, how many
+        there were, and how many opened the door at the first pulse."""
+        query = (
+            "SELECT cell, count(*), sum(outcome = 'OPENED' AND attempt = 1) FROM"
+            " (SELECT cell, attempt, outcome FROM unlock WHERE outcome IN ('OPENED', 'NO_MOVEMENT')"
+            " AND attempt > 0 AND pulsed IS NOT 0 ORDER BY n DESC LIMIT ?) GROUP BY cell ORDER BY cell"
+        )
+        return [(label, int(unlocks), int(first)) for label, unlocks, first in self.rows(query, (limit,))]
+
     def newest_place(self) -> tuple[int, int]:
         """The position after everything that `timeline` holds now."""
         with as_storage_fault():

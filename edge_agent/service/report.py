@@ -17,6 +17,7 @@ from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Health, HistoryState
+from edge_agent.protocol.telemetry import LockFigures, MachineFigures
 from edge_agent.runtime.clock import Clock, ComparedClock
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.views import Views
@@ -25,6 +26,8 @@ from edge_agent.statemachine.reservation import within
 from edge_agent.statemachine.state import Climate, cell_of
 
 LONGEST_LIST = 1000
+UNLOCKS_JUDGED = 500
+"""Of how many of the newest unlocks the published figures of the locks are made."""
 PART = 50
 """How many reservations of the journal are read at once."""
 SECRETS = {"drop_off_code", "pickup_code"}
@@ -65,6 +68,7 @@ class Report:
         self._broker_up = broker_up
         self._history = history
         self._followers: set[asyncio.Event] = set()
+        self._started = clock.now()
 
     def status(self) -> dict[str, Any]:
         """The machine's summary. Raises `StorageFault`."""
@@ -220,6 +224,23 @@ class Report:
                 }
             )
         return rows
+
+    def machine_figures(self) -> MachineFigures:
+        """What telemetry carries of the machine as a whole. Raises `StorageFault`."""
+        now = self._clock.now()
+        up_s = (now.boottime_ns - self._started.boottime_ns) / 1e9
+        cells = self._loop.state.cells
+        locks = self._store.lock_figures(UNLOCKS_JUDGED)
+        return MachineFigures(
+            up_since=rfc3339(now.wall_s - up_s) if now.synced else None,
+            events_waiting=self._store.outbox_size(),
+            worn=[label for label in self._loop.layout.specs if cells[label].worn],
+            locks=[
+                LockFigures(label=label, unlocks=unlocks, opened_first=first)
+                for label, unlocks, first in locks
+                if label in cells
+            ],
+        )
 
     def reservations(self) -> list[dict[str, Any]]:
         """The reservations that hold a cell, oldest first: the API's fields without codes.

@@ -62,6 +62,23 @@ def test_the_beat_publishes_everything_and_overdue_reservations(tmp_path: Path) 
     at_site(tmp_path, test)
 
 
+def test_the_beat_publishes_figures_of_the_machine_and_its_locks(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        heard = listening(site)
+        agent = site.plant.agent
+        assert agent is not None
+        await agent.local.open_cell("A02", "looks inside")
+        await site.until(lambda: agent.store.lock_figures(10) != [])
+        await site.until(lambda: any(body.get("figures", {}).get("locks") for body in heard), 2 * BEAT_S)
+        figures = heard[-1]["figures"]
+        assert figures["locks"] == [{"label": "A02", "unlocks": 1, "opened_first": 1}]
+        assert figures["worn"] == []
+        assert figures["events_waiting"] == 0
+        assert figures["up_since"].endswith("Z")
+
+    at_site(tmp_path, test)
+
+
 def test_without_a_link_nothing_is_kept_and_the_next_beat_publishes_all(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         heard = listening(site)
