@@ -35,17 +35,20 @@ from cloud_gateway.logs import WINDOW_S, error_fields, log, log_suppressed_count
 from cloud_gateway.machines.commands import MachineCommands
 from cloud_gateway.machines.message_validation import MachineAccounts
 from cloud_gateway.machines.mqtt_link import MqttLink
+from cloud_gateway.machines.observations import TELEMETRY, Observations
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.metrics.page import MetricsParts
+from cloud_gateway.operations import api as fleet_api
 from cloud_gateway.operations import enrolment_api, privacy_api, remote_api
 from cloud_gateway.operations import routes as operations
+from cloud_gateway.operations.fleet import Fleet
 from cloud_gateway.rate_limits import RateLimits
 from cloud_gateway.remote.work import RemoteWork
 from cloud_gateway.settings import Settings, Timing
 from cloud_gateway.stopping import Stopping
 from cloud_gateway.users import Users
 from cloud_gateway.wall import routes as wall
-from cloud_gateway.wall.feed import TELEMETRY, WallFeed
+from cloud_gateway.wall.feed import WallFeed
 from cloud_gateway.webhooks.deliverer import DELIVERIES_MAX, Deliverer
 from edge_agent.mqtt.messages import Received
 
@@ -86,8 +89,9 @@ def create_app(
     errors.install(app)
     front = public.no_wall if settings.wall is None else wall.router
     routers = [machine_routes.router, reservations.router, public.router, enrolment.router, front]
-    if settings.operations_key is not None or settings.users_file is not None:
-        routers += [operations.router, remote_api.router, enrolment_api.router, privacy_api.router]
+    if settings.has_operators:
+        routers += [operations.router, fleet_api.router, remote_api.router]
+        routers += [enrolment_api.router, privacy_api.router]
     for router in routers:
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]
@@ -132,6 +136,7 @@ async def _running(
         await background.twins.load()
         app.state.parts, app.state.reconciler = parts, background.reconciler
         app.state.wall_feed = background.wall_feed
+        app.state.fleet = Fleet(parts.store, parts.machines, parts.accounts, parts.observations, clock)
         app.state.metrics_parts = MetricsParts(figures, parts.store, parts.machines, clock)
         tasks = [start_part(name, work(), on_fatal) for name, work in background.tasks.items()]
         delivering = tasks[list(background.tasks).index(WEBHOOKS)]
@@ -171,15 +176,16 @@ class LinkForwarder:
 
     intake: Intake
     machines: MachineCommands
+    observations: Observations
     wall_feed: WallFeed | None = None
 
     def take_message(self, message: Received) -> None:
-        """See `GatewayLinkListener`. Telemetry is only for the wall."""
+        """See `GatewayLinkListener`. Telemetry is only for the pages."""
+        self.observations.take_message(message)
         if self.wall_feed is not None:
             self.wall_feed.take_message(message)
-            if message.topic.endswith("/telemetry"):
-                return
-        self.intake.put(message)
+        if not message.topic.endswith("/telemetry"):
+            self.intake.put(message)
 
     def link_down(self) -> None:
         """See `GatewayLinkListener`."""
@@ -201,6 +207,7 @@ def _build(
     twins = Twins(store, clock)
     machines = MachineCommands(gateway_id, timing, clock, link, twins.has_unresolved, figures)
     accounts, seals = MachineAccounts(on_rejected=figures.message_rejected), Seals(settings.platforms)
+    observations = Observations(clock, accounts.count_rejected)
     feed = None if settings.wall is None else WallFeed(store, lambda: machines.connected)
     deliverer, wake = _make_deliverer(store, settings, timing, clock, webhooks_max, feed, figures)
     reconciler = Reconciler(store, machines, timing, clock, wake, gateway_id, accounts=accounts, seals=seals)
@@ -219,6 +226,7 @@ def _build(
         seals=seals,
         figures=figures,
         remote=remote,
+        observations=observations,
     )
     parts = GatewayParts(
         settings=settings,
@@ -238,13 +246,14 @@ def _build(
         users=Users(_path(settings.users_file)),
         remote=remote,
         enrolment=make_enrolment(settings, store, clock),
+        observations=observations,
     )
     tasks: _Works = {
         "intake": lambda: intake.run(link),
         WEBHOOKS: deliverer.run,
         "reconciler": reconciler.run,
         "restore sender": restore_sender.run,
-        "link": lambda: link.run(LinkForwarder(intake, machines, feed)),
+        "link": lambda: link.run(LinkForwarder(intake, machines, observations, feed)),
         **({} if feed is None else {"wall": feed.run}),
         **_housekeeping(parts, figures, remote),
     }
@@ -253,7 +262,8 @@ def _build(
 
 def _make_link(settings: Settings) -> MqttLink:
     topics = subscriptions(settings.mqtt.client_id, settings.share_group)
-    return MqttLink(settings.mqtt, topics if settings.wall is None else [*topics, TELEMETRY])
+    with_pages = settings.wall is not None or settings.has_operators
+    return MqttLink(settings.mqtt, [*topics, TELEMETRY] if with_pages else topics)
 
 
 def _housekeeping(parts: GatewayParts, figures: Figures, remote: RemoteWork) -> _Works:

@@ -201,6 +201,11 @@ class Settings(Section):
     wall: WallSettings | None = None
     platforms: Annotated[list[Platform], Field(min_length=1)]
 
+    @property
+    def has_operators(self) -> bool:
+        """Whether anybody may use the operators' pages and their API."""
+        return self.operations_key is not None or self.users_file is not None
+
     @model_validator(mode="after")
     def _unique(self) -> Settings:
         if len({platform.name for platform in self.platforms}) < len(self.platforms):

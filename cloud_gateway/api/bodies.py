@@ -35,6 +35,12 @@ class EchoBody(Body):
     message: OptionalText = ""
 
 
+class OperatorActBody(Body):
+    """Body of an operator's act: why it is done, for the record."""
+
+    reason: Annotated[str, Field(strict=True, min_length=1, max_length=200, pattern=r"\S")]
+
+
 class EchoResponse(Body):
     """Response to POST /echo."""
 

@@ -30,6 +30,7 @@ from cloud_gateway.enrolment.service import Enrolment
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Reply
 from cloud_gateway.machines.message_validation import MachineAccounts
+from cloud_gateway.machines.observations import Observations
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.rate_limits import RateLimits
 from cloud_gateway.remote.work import RemoteWork
@@ -60,6 +61,7 @@ class GatewayParts:
     accounts: MachineAccounts = field(default_factory=MachineAccounts)
     seals: Seals = field(default_factory=lambda: Seals(()))
     qr_images: QrImages = field(default_factory=QrImages)
+    observations: Observations = field(default_factory=lambda: Observations(time.time))
     users: Users = field(default_factory=lambda: Users(None))
     remote: RemoteWork | None = None
     """None only in tests of single parts."""

@@ -151,6 +151,8 @@ MODEL_TEXTS: dict[str, tuple[str, Any]] = {
     "AbandonedParcel.cell": ("The label on the cell's door.", "A03"),
     "NotedReservation.cell": ("The label on the cell's door.", "A03"),
     "UnknownReservation.cell": ("The label on the cell's door.", "A03"),
+    "OperatorActBody.reason": ("Why; it is recorded with your name.", "the door rubs at the frame"),
+    "FleetMachine.link": ("What the gateway saw of its link.", None),
     "SearchBody.packaging": ("Only cells that fit this parcel count.", None),
     **{
         f"PackagingBody.{side}": (f"Outside {side} in millimetres.", mm)
@@ -169,8 +171,14 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "machine_id": TEXTS["machine_id"],
     "ticket_id": TEXTS["maintenance_ticket_id"],
     "position": TEXTS["webhook_id"],
+    "label": ("The label on the cell's door.", "C07"),
+    "before": ("Only events before this sequence; absent for the newest.", 4661),
+    "q": ("Only machines with this text in their id, name, place or version.", "station"),
+    "state": ("Only machines in this state.", "problem"),
+    "version": ("Only machines with this version of the daemon.", "0.2.0"),
+    "site": ("Only machines at this place (`location`).", "Platform 4, by the lifts"),
     "text": ("The QR text of a reservation.", _QR),
-    "page_size": ("How many reservations a page has.", 50),
+    "page_size": ("How many entries a page has.", 50),
     "page_token": ("`next_page_token` of the page before; absent for the first page.", "MjAw"),
     "limit": ("How many of the newest.", 50),
     "request_id": ("The id of a service command.", "svc_0f1e2d3c"),
@@ -186,10 +194,15 @@ def explain_fields(name: str, schema: Json) -> None:
     Raises `KeyError` for a field without a text.
     """
     for field, kind in schema.get("properties", {}).items():
-        if "description" in kind and "examples" in kind:
+        if "description" in kind and ("examples" in kind or _is_composed(kind)):
             continue
         text, example = MODEL_TEXTS.get(f"{name}.{field}") or TEXTS[field]
         add_text(kind, text, example)
+
+
+def _is_composed(kind: Json) -> bool:
+    """Whether a field holds other models: they have the examples."""
+    return "$ref" in kind or "$ref" in kind.get("items", {})
 
 
 def explain_parameter(parameter: Json) -> None:

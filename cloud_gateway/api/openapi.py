@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from cloud_gateway.api.bodies import EchoBody, SearchBody
+from cloud_gateway.api.bodies import EchoBody, OperatorActBody, SearchBody
 from cloud_gateway.api.common import PREFIX
 from cloud_gateway.api.field_texts import explain_fields, explain_parameter
 from cloud_gateway.api.middleware import HEADER, REQUEST_ID_MAX
@@ -30,6 +30,18 @@ REQUEST_BODIES: dict[str, type[Body]] = {
     "/maintenances": MaintenanceBody,
 }
 """The body of each POST that has fields; the others take an object and ignore its fields."""
+
+OPERATORS_PREFIX = "/api/operations/v1"
+OPERATORS_ACTS = tuple(
+    f"{OPERATORS_PREFIX}{path}"
+    for path in (
+        "/machines/{machine_id}/cells/{label}/block",
+        "/machines/{machine_id}/cells/{label}/unblock",
+        "/machines/{machine_id}/cells/{label}/clear",
+        "/tickets/{ticket_id}/close",
+    )
+)
+"""Operators' acts with a reason."""
 
 REFERENCE = "#/components/schemas/{model}"
 FRAMEWORK_ERRORS = ("HTTPValidationError", "ValidationError")
@@ -55,7 +67,8 @@ REQUEST_ID: Json = {
 OPERATIONS_KEY: Json = {
     "type": "http",
     "scheme": "basic",
-    "description": "Any user name; the password is the gateway's operations_key.",
+    "description": "A person of the gateway's users_file with the password; or any user name with the "
+    "gateway's operations_key as the password.",
 }
 
 
@@ -73,12 +86,19 @@ TAGS: list[Json] = [
     },
     {"name": "Public", "description": "Needs no key: QR images, health, this document."},
     {"name": "Operations", "description": "For the operator of the machines, with a key of its own."},
+    {
+        "name": "Fleet",
+        "description": "The machines as their operators see them, and what operators do to them; each person "
+        "has a name, a password and a role.",
+    },
     {"name": "Webhooks", "description": "What the gateway sends to a platform."},
 ]
 
 
 def _tag(path: str) -> str:
     """The group of a path."""
+    if path.startswith(OPERATORS_PREFIX):
+        return "Fleet"
     if path.startswith("/operations"):
         return "Operations"
     if not path.startswith(PREFIX):
@@ -122,7 +142,7 @@ def describe(app: FastAPI) -> Json:
 
 def _request_body_schemas() -> Json:
     """The schemas of the request bodies."""
-    models = [(model, "validation") for model in REQUEST_BODIES.values()]
+    models = [(model, "validation") for model in (*REQUEST_BODIES.values(), OperatorActBody)]
     _, found = models_json_schema(models, ref_template=REFERENCE)  # type: ignore[arg-type]
     schemas: Json = found["$defs"]
     for schema in schemas.values():
@@ -181,8 +201,11 @@ def _complete(operation: Json, path: str, method: str) -> None:
         explain_parameter(parameter)
     operation.setdefault("parameters", []).append(REQUEST_ID)
     operation["tags"] = [_tag(path)]
-    if path.startswith("/operations"):
+    if path.startswith(("/operations", "/api/operations")):
         operation["security"] = [{"OperationsKey": []}]
+    if path in OPERATORS_ACTS and method == "post":
+        reference = {"$ref": REFERENCE.format(model=OperatorActBody.__name__)}
+        operation["requestBody"] = {"content": {"application/json": {"schema": reference}}, "required": True}
     if method == "post" and path.startswith(PREFIX):
         model = REQUEST_BODIES.get(path.removeprefix(PREFIX))
         named = None if model is None else {"$ref": REFERENCE.format(model=model.__name__)}

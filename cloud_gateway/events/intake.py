@@ -45,6 +45,7 @@ from cloud_gateway.machines.message_validation import (
     with_own_fields,
 )
 from cloud_gateway.machines.mqtt_link import MqttLink
+from cloud_gateway.machines.observations import Observations
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.remote.work import RemoteWork
 from cloud_gateway.settings import Timing
@@ -110,6 +111,7 @@ class Intake:
         seals: Seals | None = None,
         figures: Figures | None = None,
         remote: RemoteWork | None = None,
+        observations: Observations | None = None,
     ) -> None:
         self._store = store
         self._machines = machines
@@ -123,6 +125,7 @@ class Intake:
         self._seals = seals or Seals(())
         self._figures = figures or Figures()
         self._remote = remote or RemoteWork(store, machines, clock, signed=False)
+        self._observations = observations or Observations(clock)
         self._lanes: list[asyncio.Queue[Received]] = [
             asyncio.Queue() for _ in range(max(LANES, store.writers))
         ]
@@ -273,6 +276,7 @@ class Intake:
         self._machines.set_online(machine_id, None)
         if state is not None:
             self._machines.set_online(machine_id, state)
+            self._observations.take_online(machine_id, state, retained=message.retained)
             self._restore_sender.machine_came_online(machine_id)
             # A machine that was online already only updates its health or its challenge.
             if state.online and (message.retained or not there_before):

@@ -196,10 +196,11 @@ def _tickets(db: Connection) -> list[TicketView]:
     unsolved = unsolved.order_by(urgency, table.created_s, table.ticket_id)
     solved = select(tickets).where(table.closed_s.is_not(None))
     solved = solved.order_by(table.closed_s.desc(), table.ticket_id).limit(CLOSED_MAX)
-    return [_ticket(row) for query in (unsolved, solved) for row in db.execute(query)]
+    return [ticket_view(row) for query in (unsolved, solved) for row in db.execute(query)]
 
 
-def _ticket(row: Any) -> TicketView:
+def ticket_view(row: Any) -> TicketView:
+    """A row of the table of tickets as it is shown."""
     return TicketView(
         maintenance_ticket_id=row.ticket_id,
         status="OPEN" if row.closed_s is None else "CLOSED",

@@ -19,7 +19,7 @@ from cloud_gateway.db.tables import reservations
 from cloud_gateway.logs import error_fields, log
 from edge_agent.errors import Code, Refusal
 from edge_agent.mqtt.messages import Received
-from edge_agent.protocol.topics import ROOT, Topics, machine_of
+from edge_agent.protocol.topics import Topics, machine_of
 
 PAGES_MAX = 16
 """Pages that may be connected at the same time."""
@@ -33,8 +33,6 @@ READ_AGAIN_S = 1.0
 """The pause after the projection could not be read."""
 BEAT_S = 15.0
 """An idle stream carries a comment this often, so that both sides notice a broken connection."""
-TELEMETRY = f"{ROOT}/+/telemetry"
-"""The subscription that only the wall needs."""
 
 Kind = Literal["machine", "online", "telemetry", "event", "webhook", "reservations", "link"]
 

@@ -212,12 +212,15 @@ async def bench(
     timing: Timing = QUICK,
     webhook_url: str = "",
     webhook_secrets: Sequence[str] = (),
+    users_file: Path | None = None,
 ) -> AsyncIterator[tuple[Gateway, Peer]]:
     """A gateway that sees one machine."""
     peer = Peer(broker_port)
     await asyncio.to_thread(peer.start)
     try:
         given = settings(folder, broker_port, webhook_url, webhook_secrets)
+        if users_file is not None:
+            given = given.model_copy(update={"users_file": str(users_file)})
         async with running_gateway(given, timing=timing) as gateway:
             await gateway.sees()
             yield gateway, peer

@@ -61,6 +61,9 @@ ROUTES: dict[tuple[str, str], tuple[set[str], str | None]] = {
 """Every route of the API: the errors it may answer, and the schema of its body."""
 
 OF_OPERATIONS = {"303", "400", "401", "403", "404", "429", "500"}
+FLEET = "/api/operations/v1"
+OF_THE_FLEET = {"200", "400", "401", "429", "500"}
+OF_CELL_ACTS = OF_THE_FLEET | {"403", "404", "501", "503", "504"}
 PAGES: dict[tuple[str, str], set[str]] = {
     ("get", "/qrcode/{text}"): {"200", "400", "404", "429", "500"},
     ("get", "/healthz"): {"200", "400", "500", "503"},
@@ -72,6 +75,14 @@ PAGES: dict[tuple[str, str], set[str]] = {
     ("post", "/operations/tickets/{ticket_id}/close"): OF_OPERATIONS,
     ("post", "/operations/webhooks/{position}/retry"): OF_OPERATIONS,
     ("post", "/operations/machines/{machine_id}/release"): OF_OPERATIONS,
+    ("get", f"{FLEET}/machines"): OF_THE_FLEET,
+    ("get", f"{FLEET}/machines/{{machine_id}}"): OF_THE_FLEET | {"404"},
+    ("get", f"{FLEET}/machines/{{machine_id}}/events"): OF_THE_FLEET | {"404"},
+    **{
+        ("post", f"{FLEET}/machines/{{machine_id}}/cells/{{label}}/{act}"): OF_CELL_ACTS
+        for act in ("block", "unblock", "clear")
+    },
+    ("post", f"{FLEET}/tickets/{{ticket_id}}/close"): OF_THE_FLEET | {"403", "404"},
 }
 
 

@@ -16,11 +16,12 @@ from sqlalchemy import delete, text, update
 from sqlalchemy.exc import DBAPIError
 
 from cloud_gateway.db.tables import operator_acts
+from cloud_gateway.operations import api
 from cloud_gateway.users import Role, Users, main, read_users
 from edge_agent.errors import ConfigError
 from tests.cloud_gateway.events.test_audit import born
 from tests.cloud_gateway.operations.test_routes import basic
-from tests.cloud_gateway.support import OPERATIONS_KEY, Gateway, running_gateway, settings
+from tests.cloud_gateway.support import OPERATIONS_KEY, Gateway, bench, running_gateway, settings
 from tests.support.broker import Broker
 
 PASSWORD = "correct horse battery"
@@ -129,7 +130,15 @@ ACTS = {
     "retry webhook": ("/operations/webhooks/7/retry", Role.SUPPORT),
     "release machine": ("/operations/machines/machine_123/release", Role.OPERATOR),
 }
-"""Each act, its path, and the least role that it needs."""
+"""Each act of the page, its path, and the least role that it needs."""
+
+FLEET_ACTS = {
+    "block cell": ("/machines/machine_123/cells/A03/block", Role.SUPPORT),
+    "unblock cell": ("/machines/machine_123/cells/A03/unblock", Role.SUPPORT),
+    "clear cell": ("/machines/machine_123/cells/A03/clear", Role.OPERATOR),
+    "close ticket": ("/tickets/t-1/close?machine_id=machine_123", Role.SUPPORT),
+}
+"""The same of `/api/operations/v1`."""
 
 
 async def post(gateway: Gateway, path: str, role: Role) -> httpx.Response:
@@ -164,6 +173,36 @@ async def test_each_role_may_do_its_acts_and_no_other_and_all_is_recorded(
         assert [row["position"] for row in rows] == list(range(1, len(rows) + 1))
         later = await gateway.http.get(f"/operations/acts.jsonl?after={len(rows) - 1}", headers=by_key)
         assert [json.loads(line) for line in later.text.splitlines()] == rows[-1:]
+
+
+async def test_each_role_may_do_its_acts_at_the_api_and_no_other(
+    tmp_path: Path, broker: Broker, file: Path
+) -> None:
+    acts = [route for route in api.router.routes if "POST" in getattr(route, "methods", ())]
+    assert len(acts) == len(FLEET_ACTS)  # none is missing here
+    async with bench(tmp_path, broker.port, users_file=file) as (gateway, peer):
+        for command in ("block-cell", "unblock-cell", "clear-cell"):
+            peer.scripts[command] = lambda _: {"result": {}}
+        expected = []
+        for role in Role:
+            by = {"Authorization": basic(PASSWORD, f"{role}@example.org")}
+            for path in ("", "/machine_123", "/machine_123/events"):
+                page = await gateway.http.get(f"{api.PREFIX}/machines{path}", headers=by)
+                assert page.status_code == 200
+            for act, (path, needed) in FLEET_ACTS.items():
+                body = {"reason": "it rubs"}
+                response = await gateway.http.post(f"{api.PREFIX}{path}", json=body, headers=by)
+                results = ["not found"] if act == "close ticket" else ["requested", "done"]
+                status = 404 if act == "close ticket" else 200
+                if not role.may(needed):
+                    results, status = ["refused"], 403
+                assert response.status_code == status, (role, act, response.text)
+                expected += [(f"{role}@example.org", str(role), act, result) for result in results]
+        assert len(peer.commands) == 5  # two of support, three of operator
+        by_key = {"Authorization": basic(OPERATIONS_KEY)}
+        exported = await gateway.http.get("/operations/acts.jsonl", headers=by_key)
+        rows = [json.loads(line) for line in exported.text.splitlines()]
+        assert [(row["actor"], row["role"], row["act"], row["result"]) for row in rows] == expected
 
 
 async def test_nobody_gets_in_with_a_wrong_password_and_guessers_wait(
