@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from cloud_gateway.api import enrolment, errors, public, reference_page, reservations
 from cloud_gateway.api import machines as machine_routes
@@ -39,7 +39,7 @@ from cloud_gateway.machines.observations import TELEMETRY, Observations
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.metrics.page import MetricsParts
 from cloud_gateway.operations import api as fleet_api
-from cloud_gateway.operations import enrolment_api, privacy_api, remote_api
+from cloud_gateway.operations import enrolment_api, fleet_page, privacy_api, remote_api
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.operations.fleet import Fleet
 from cloud_gateway.rate_limits import RateLimits
@@ -87,17 +87,29 @@ def create_app(
     app.state.stopping = Stopping(timing.stop_s)
     app.add_middleware(RequestMiddleware, on_ended=figures.request_ended)
     errors.install(app)
-    front = public.no_wall if settings.wall is None else wall.router
-    routers = [machine_routes.router, reservations.router, public.router, enrolment.router, front]
+    routers = [
+        machine_routes.router,
+        reservations.router,
+        public.router,
+        enrolment.router,
+        _front(settings),
+    ]
     if settings.has_operators:
         routers += [operations.router, fleet_api.router, remote_api.router]
-        routers += [enrolment_api.router, privacy_api.router]
+        routers += [enrolment_api.router, privacy_api.router, fleet_page.router]
     for router in routers:
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     app.state.reference_page = cache(lambda: reference_page.render(describe(app)))
     return app
+
+
+def _front(settings: Settings) -> APIRouter:
+    """What is served at `/`: the wall of a bench, else the fleet page if anybody may see it."""
+    if settings.wall is not None:
+        return wall.router
+    return fleet_page.at_root if settings.has_operators else public.no_wall
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -263,7 +275,7 @@ def _build(
 def _make_link(settings: Settings) -> MqttLink:
     topics = subscriptions(settings.mqtt.client_id, settings.share_group)
     with_pages = settings.wall is not None or settings.has_operators
-    return MqttLink(settings.mqtt, [*topics, TELEMETRY] if with_pages else topics)
+    return MqttLink(settings.mqtt, topics, [TELEMETRY] if with_pages else [])
 
 
 def _housekeeping(parts: GatewayParts, figures: Figures, remote: RemoteWork) -> _Works:

@@ -55,10 +55,10 @@ async def reference(request: Request) -> HTMLResponse:
 
 
 no_wall = APIRouter(responses=_ANY_ERRORS)
-"""The root of a gateway without the wall's page."""
+"""The root of a gateway that nobody may operate."""
 
 
 @no_wall.get("/", responses=error_responses(s501="NOT_BUILT (12): not built"), status_code=501)
 async def front() -> Response:
-    """The fleet's page: not built in this version. A bench serves the wall here."""
+    """The fleet page, where `operations_key` or `users_file` lets anybody in; this gateway has neither."""
     raise not_built()

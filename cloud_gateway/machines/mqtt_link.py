@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import time
 from typing import Protocol
@@ -81,7 +81,11 @@ class OutgoingCommand:
 class MqttLink:
     """Keeps one connection while `run` runs; everything else is called on the event loop of `run`."""
 
-    def __init__(self, settings: MqttSettings, subscriptions: list[str]) -> None:
+    def __init__(
+        self, settings: MqttSettings, subscriptions: list[str], unacknowledged: Sequence[str] = ()
+    ) -> None:
+        """`unacknowledged`: topics subscribed to at QoS 0, whatever QoS their senders choose; a broker may
+        refuse them."""
         self._listener: GatewayLinkListener | None = None
         self._signer = signer_of(settings)
         self._service_signer = service_signer_of(settings)
@@ -91,7 +95,8 @@ class MqttLink:
         self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
         """How many more commands may be in flight on the present connection."""
         # Retained states come at every subscription, also into a kept session.
-        wanted = (Subscription(topic, required=not topic.endswith(OPTIONAL)) for topic in subscriptions)
+        wanted = [Subscription(topic, required=not topic.endswith(OPTIONAL)) for topic in subscriptions]
+        wanted += [Subscription(topic, qos=0, required=False) for topic in unacknowledged]
         traffic = Traffic(tuple(wanted))
         self.client = MqttClient(_link_settings(settings), _bounds(), traffic, self, _wall)
 

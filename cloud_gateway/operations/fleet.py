@@ -354,7 +354,9 @@ def _event(payload: str) -> FleetEvent | None:
 
 def _acts_on(db: Connection, machine_id: str) -> list[FleetAct]:
     target = operator_acts.c.target
-    mine = (target == machine_id) | target.startswith(f"{machine_id}/", autoescape=True)
+    mine = target == machine_id
+    for separator in "/ ":
+        mine |= target.startswith(f"{machine_id}{separator}", autoescape=True)
     query = select(operator_acts).where(mine).order_by(operator_acts.c.position.desc()).limit(ACTS_SHOWN)
     return [
         FleetAct(at=shown_date(row.at_s), actor=row.actor, act=row.act, target=row.target, result=row.result)

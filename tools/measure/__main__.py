@@ -18,6 +18,7 @@ from tools.measure.core import core
 from tools.measure.daemon import idle, memory, start
 from tools.measure.disk import disk
 from tools.measure.figures import Figure, as_json, render
+from tools.measure.fleet_page.times import fleet_page
 from tools.measure.latency import commands, rest
 from tools.measure.noise import noise
 from tools.measure.rig import MeasureFault, Run
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
     "backlog": backlog,
     "attacks": attacks,
     "screens": screens,
+    "fleet-page": fleet_page,
 }
 
 

@@ -327,8 +327,8 @@ async def test_echo_answers_while_the_machine_is_offline(tmp_path: Path, broker:
 
 async def test_unknown_paths_and_methods_are_refused_by_code(tmp_path: Path, broker: Broker) -> None:
     async with running_gateway(settings(tmp_path, broker.port)) as gateway:
-        wall = await gateway.http.get("/")
-        assert (wall.status_code, wall.json()["code"]) == (501, 12)
+        closed = await gateway.http.get("/")
+        assert (closed.status_code, closed.json()["code"]) == (401, 16)
         unknown = await gateway.get("/nowhere")
         assert (unknown.status_code, unknown.json()["code"]) == (404, 5)
         wrong = await gateway.http.put(f"{API}/reservations")

@@ -177,6 +177,22 @@ async def test_bad_parameters_and_unknown_machines_are_refused_by_name(
         assert (await gateway.http.get(f"{api.PREFIX}/machines")).status_code == 401
 
 
+async def test_telemetry_that_asks_for_acknowledgement_holds_up_nothing(
+    tmp_path: Path, broker: Broker
+) -> None:
+    async with bench(tmp_path, broker.port) as (gateway, peer):
+        payload = json.dumps(TELEMETRY).encode()
+
+        def flood() -> None:
+            for _ in range(300):  # at QoS 1; the broker would stop after 20 without an acknowledgement
+                peer.publish(peer.topics.telemetry, payload)
+
+        await asyncio.to_thread(flood)
+        made = await gateway.reserve()
+        peer.event(EventType.DROPOFF, peer.reservations[made["reservation_id"]])
+        await gateway.until(made["reservation_id"], "DROPPED_OFF")
+
+
 async def test_events_are_paged_newest_first_and_hold_no_code(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         made = await gateway.reserve()
