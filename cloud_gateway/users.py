@@ -43,9 +43,9 @@ class Role(StrEnum):
     READER = "reader"
     """See the pages."""
     SUPPORT = "support"
-    """Close tickets, and send webhooks again."""
+    """Close tickets, send webhooks again, block and unblock cells."""
     OPERATOR = "operator"
-    """Decide which of two machines with one id is the right one."""
+    """Decide which of two machines with one id is the right one; clear cells."""
 
     def may(self, needed: Role) -> bool:
         """Whether this role includes another one."""

@@ -53,7 +53,8 @@ def fleet(bench: Bench, browser: Browser, request: pytest.FixtureRequest) -> Ite
 def blocked(bench: Bench, label: str) -> str | None:
     """Why a cell is blocked, as the machine itself reports it."""
     rows = json.loads(bench.command("cells", "--json").stdout)
-    return next(row["blocked_reason"] for row in rows if row["label"] == label)
+    reason: str | None = next(row["blocked_reason"] for row in rows if row["label"] == label)
+    return reason
 
 
 def open_machine(page: Page) -> None:
