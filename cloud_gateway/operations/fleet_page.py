@@ -37,7 +37,8 @@ at_root = APIRouter(include_in_schema=False, dependencies=[Depends(actor_of)])
 async def fleet_page(request: Request, actor: Acting) -> HTMLResponse:
     """The page, with the person's name and role."""
     has_remote = any(getattr(route, "path", "") == REMOTE for route in request.app.state.routes)
-    given = {"name": actor.name, "role": str(actor.role), "remote": has_remote}
+    enrols = request.app.state.parts.enrolment is not None
+    given = {"name": actor.name, "role": str(actor.role), "remote": has_remote, "enrols": enrols}
     page = _file("static", PAGE).replace("{{settings}}", escape(json.dumps(given), quote=True))
     return HTMLResponse(page, headers={**HEADERS, "Cache-Control": "no-store"})
 

@@ -52,6 +52,29 @@ export async function requestService(machineId, command, name, onDone) {
   await report(onDone, t("Requested."), () => post(path, { command, arguments: {} }, given.id));
 }
 
+const PLACE = [
+  ["code", t("Code that the machine shows"), { minlength: 8, maxlength: 32 }],
+  ["machine_id", t("Id of the machine"), { pattern: "[A-Za-z0-9_\\-]{1,64}" }],
+  ["name", t("Name"), { maxlength: 200 }],
+  ["location", t("Place"), { maxlength: 200 }],
+  ["latitude", t("Degrees north"), { type: "number", step: "any", min: -90, max: 90 }],
+  ["longitude", t("Degrees east"), { type: "number", step: "any", min: -180, max: 180 }],
+];
+
+// Claims the machine that shows a code: it gets its id, its place and its certificate.
+export async function claimMachine(onDone) {
+  const fields = Object.fromEntries(PLACE.map(([key, , rules]) => [key, make("input", { required: true, autocomplete: "off", ...rules })]));
+  const replaces = make("input", { type: "checkbox" });
+  const given = await confirmed(t("Claim a machine"), t("Claim"), [
+    make("p", {}, t("Enter the code only if you see it at the machine itself.")),
+    ...PLACE.map(([key, name]) => make("label", {}, name, " ", fields[key])),
+    make("label", { class: "check" }, replaces, " ", t("Its board was exchanged: it replaces the machine with this id")),
+  ]);
+  if (!given) return;
+  const place = Object.fromEntries(Object.entries(fields).map(([key, field]) => [key, field.type === "number" ? field.valueAsNumber : field.value.trim()]));
+  await report(onDone, t("{id} is claimed.", { id: place.machine_id }), () => post("/claims/approve", { ...place, replaces: replaces.checked }, newId()));
+}
+
 async function report(onDone, text, act) {
   try {
     await act();
@@ -61,30 +84,32 @@ async function report(onDone, text, act) {
   }
 }
 
-// Asks in a dialog; null if the person cancels. `also`: a second question; `id`: the same for each attempt.
-function ask(title, text, confirm, also = "", needsReason = true) {
-  const dialog = byId("confirm");
+// Asks for a reason; null if the person cancels. `also`: a second question; `id`: the same for each attempt.
+async function ask(title, text, confirm, also = "", needsReason = true) {
   const reason = make("input", { required: true, maxlength: 200, autocomplete: "off", pattern: ".*\\S.*" });
   const more = make("input", { type: "checkbox" });
-  const form = make(
-    "form",
-    { method: "dialog" },
-    make("h2", { id: "confirm-title" }, title),
+  const given = await confirmed(title, confirm, [
     make("p", {}, text),
     needsReason ? make("label", {}, t("Reason"), " ", reason) : null,
     also ? make("label", { class: "check" }, more, " ", also) : null,
-    make("p", { class: "buttons" }, make("button", { type: "submit", class: "main", value: "yes" }, confirm), make("button", { type: "button", onclick: () => dialog.close("") }, t("Cancel"))),
-  );
+  ]);
+  return given ? { reason: reason.value.trim(), also: more.checked, id: newId() } : null;
+}
+
+// Whether a person confirms what a dialog shows.
+function confirmed(title, confirm, parts) {
+  const dialog = byId("confirm");
+  const buttons = [
+    make("button", { type: "submit", class: "main", value: "yes" }, confirm),
+    make("button", { type: "button", onclick: () => dialog.close("") }, t("Cancel")),
+  ];
+  const form = make("form", { method: "dialog" }, make("h2", { id: "confirm-title" }, title), ...parts, make("p", { class: "buttons" }, ...buttons));
   dialog.replaceChildren(form);
   dialog.returnValue = "";
   dialog.showModal();
-  (needsReason ? reason : form.querySelector("button")).focus();
+  (form.querySelector("input") ?? buttons[0]).focus();
   return new Promise((resolve) => {
-    dialog.addEventListener(
-      "close",
-      () => resolve(dialog.returnValue === "yes" ? { reason: reason.value.trim(), also: more.checked, id: newId() } : null),
-      { once: true },
-    );
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
   });
 }
 

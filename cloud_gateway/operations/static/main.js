@@ -1,6 +1,7 @@
 // The fleet page: the list of machines at `#/`, one machine at `#/ID`. What is shown is read again now and then.
 
-import { settings } from "./api.js";
+import { claimMachine } from "./acts.js";
+import { may, settings } from "./api.js";
 import { byId, make, setText } from "./elements.js";
 import { loadList, prepareList } from "./list.js";
 import { loadMachine, openMachine } from "./machine.js";
@@ -57,7 +58,20 @@ async function rounds(mine, load, everyMs) {
   }
 }
 
+function prepareClaims() {
+  const button = byId("claim");
+  button.hidden = !settings.enrols;
+  button.disabled = !may("operator");
+  button.addEventListener("click", () =>
+    claimMachine((text, good) => {
+      byId("claimed").className = good ? "good" : "bad";
+      setText(byId("claimed"), text);
+    }),
+  );
+}
+
 translate();
 prepareList();
+prepareClaims();
 addEventListener("hashchange", show);
 show();
