@@ -14,6 +14,7 @@ from tests.support.bench import running_bench
 EXAMPLES = 40
 LEAST = 1000
 """At least this number of requests, so that a run that sends nothing is noticed."""
+NOT_ON_A_BENCH = ("approve", "request_service_command", "want_configuration", "begin_release")
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -27,7 +28,11 @@ CHECKS = (
 
 @pytest.mark.long
 def test_no_server_error_and_no_breach_of_the_schema(tmp_path: Path) -> None:
-    """The API of platforms and that of operators, each with its credentials."""
+    """The API of platforms and that of operators, each with its credentials.
+
+    Four acts are left out: a bench has no service key and no authority for certificates, so they answer
+    NOT_BUILT, which is a 501.
+    """
     with running_bench(tmp_path / "bench") as bench:
         done = subprocess.run(
             [
@@ -36,6 +41,7 @@ def test_no_server_error_and_no_breach_of_the_schema(tmp_path: Path) -> None:
                 f"{bench.gateway.base_url}/openapi.json",
                 "--header=X-API-Key: bench-key",
                 "--auth=operator:bench-key",
+                f"--exclude-operation-id-regex=^({'|'.join(NOT_ON_A_BENCH)})_",
                 f"--checks={','.join(CHECKS)}",
                 f"--max-examples={EXAMPLES}",
                 "--phases=examples,coverage,fuzzing",
