@@ -177,7 +177,7 @@ async def test_bad_parameters_and_unknown_machines_are_refused_by_name(
         assert (await gateway.http.get(f"{api.PREFIX}/machines")).status_code == 401
 
 
-async def test_telemetry_that_asks_for_acknowledgement_holds_up_nothing(
+async def test_x2_telemetry_that_asks_for_acknowledgement_holds_up_nothing(
     tmp_path: Path, broker: Broker
 ) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
