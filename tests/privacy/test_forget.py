@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from edge_agent.app import Agent
+from edge_agent.cli.commands import app
 from edge_agent.errors import Code, Refusal
 from edge_agent.journal.forgetting import FORGOTTEN
 from tests.cloud_gateway.operations.test_remote_api import accepts, operations
 from tests.cloud_gateway.support import MACHINE
 from tests.support.broker import Broker
+from tests.support.real_site import real_site
 from tests.support.site import Site, at_site
 
 ORDER, NOTES = "order-of-Mr-Smith", "ring-twice-at-Smith"
@@ -145,3 +148,19 @@ async def test_the_gateway_forgets_an_order_and_asks_the_machine(tmp_path: Path,
         assert ORDER not in acts
         listed = (await at.call("GET", f"/machines/{MACHINE}/service-commands")).json()
         assert ORDER not in json.dumps(listed)
+
+
+async def test_the_command_forgets_through_the_local_api(tmp_path: Path) -> None:
+    mqtt = {"host": "127.0.0.1", "port": 1}
+    async with real_site(tmp_path, mqtt, synced=True, access={}) as site:
+        rid = site.reserve_here()
+        await site.until(lambda: rid in site.agent.loop.state.reservations)
+        environment = {"EDGE_AGENT_SOCKET": str(tmp_path / "agent.sock")}
+
+        def run(order: str) -> Result:
+            return CliRunner().invoke(app, ["forget", order], env=environment)
+
+        unknown = await asyncio.to_thread(run, "no-such-order")
+        assert (unknown.exit_code, "knows no such order" in unknown.output) == (1, True)
+        live = await asyncio.to_thread(run, "o")
+        assert (live.exit_code, f"reservation {rid} is not over" in live.output) == (1, True)

@@ -25,6 +25,7 @@ LOOKS: dict[str, tuple[tuple[str, ...], str]] = {
     "reservations": ((), r"│ res_\w+ +│ order 1/ü │ B03 +│ DROPPED_OFF"),
     "alarms": ((), r"│ CLOCK_UNSYNCED|no alarm stands"),
     "events": ((), r"unlock: OPENED +│ B03"),
+    "service-commands": ((), r"nothing was requested remotely"),
     "config show": (("unlock.pulse_ms",), r"│ unlock.pulse_ms │ 300 +│ file"),
     "bus stats": ((), r"main .*modbus at 19200 baud, up"),
     "bus check": ((), r"│ main │ locks_a"),
@@ -43,6 +44,7 @@ ELSEWHERE = {
     "bus record-profile": "tests/runtime/test_record_profile.py",
     "resolve": "tests/cli/test_every_command.py",
     "restore": "tests/cli/test_every_command.py",
+    "forget": "tests/privacy/test_forget.py",
 }
 ACTS = {"code", "open", "block", "unblock", "clear", "tare"}
 
