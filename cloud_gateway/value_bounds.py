@@ -50,13 +50,7 @@ class OutOfBounds(ValueError):
 def read_json(payload: bytes, size_max: int, values_max: int = VALUES_MAX) -> Any:
     """Parses the document in a payload: UTF-8, finite numbers, no lone surrogates, bounded size, depth and
     number of values. Raises `OutOfBounds`."""
-    if len(payload) > size_max:
-        raise OutOfBounds(f"payload: larger than {size_max} bytes")
-    bare = _without_texts(payload, values_max)
-    if bare.count(b",") + bare.count(b"[") + bare.count(b"{") > values_max:
-        raise OutOfBounds(f"payload: more than {values_max} values")
-    if not _is_shallow(bare):
-        raise OutOfBounds(f"payload: deeper than {DEPTH_MAX} levels, or not JSON")
+    check_json(payload, size_max, values_max)
     try:
         document = _DECODER.decode(payload.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -64,6 +58,18 @@ def read_json(payload: bytes, size_max: int, values_max: int = VALUES_MAX) -> An
     if b"\\ud" in payload or b"\\uD" in payload:
         check_text("payload", json.dumps(document, ensure_ascii=False))
     return document
+
+
+def check_json(payload: bytes, size_max: int, values_max: int = VALUES_MAX) -> None:
+    """Checks the size, depth and number of values of what should be JSON, before it is parsed. Raises
+    `OutOfBounds`."""
+    if len(payload) > size_max:
+        raise OutOfBounds(f"payload: larger than {size_max} bytes")
+    bare = _without_texts(payload, values_max)
+    if bare.count(b",") + bare.count(b"[") + bare.count(b"{") > values_max:
+        raise OutOfBounds(f"payload: more than {values_max} values")
+    if not _is_shallow(bare):
+        raise OutOfBounds(f"payload: deeper than {DEPTH_MAX} levels, or not JSON")
 
 
 def is_shallow(payload: bytes) -> bool:
@@ -232,11 +238,19 @@ RULES: dict[str, Callable[[Any], str]] = {
 """The rule for a value, by the name of its field; returns what is wrong, or an empty text."""
 
 
+_PLAIN_TYPES = frozenset({str, int, float})
+
+
 def check(model: BaseModel, path: str = "") -> None:
     """Checks every value in a model against its bounds. Raises `OutOfBounds`."""
     for name, value in model.__dict__.items():
-        if value is not None:
-            _check(name, value, f"{path}.{name}" if path else name)
+        # Nearly every value of a machine with many cells: without the path, which only an error needs.
+        if value is None or value is True or value is False or isinstance(value, Enum):
+            continue
+        plain = type(value) in _PLAIN_TYPES and (type(value) is not str or value.isascii())
+        if plain and not RULES.get(name, _plain)(value):
+            continue
+        _check(name, value, f"{path}.{name}" if path else name)
 
 
 def _check(name: str, value: Any, path: str) -> None:

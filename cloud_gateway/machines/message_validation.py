@@ -25,6 +25,7 @@ from cloud_gateway.value_bounds import (
     TEXT_MAX,
     OutOfBounds,
     check,
+    check_json,
     check_unmodelled,
     is_machine_id,
     read_json,
@@ -207,7 +208,8 @@ def read_state(machine_id: str, name: str, payload: bytes) -> Online | Machine |
     model = models.get(name)
     if model is None:
         raise NotEntitled("not one of the three states")
-    state = model.model_validate(read_json(payload, STATE_MAX[name]))
+    check_json(payload, STATE_MAX[name])
+    state = model.model_validate_json(payload)
     check(state)
     if not isinstance(state, Online) and state.machine_id != machine_id:
         raise NotEntitled("machine_id: another machine's state")

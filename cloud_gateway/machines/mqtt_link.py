@@ -22,7 +22,7 @@ from edge_agent.mqtt.backoff import Backoff
 from edge_agent.mqtt.client import MqttClient
 from edge_agent.mqtt.credentials import Credentials, WallTime
 from edge_agent.mqtt.messages import Message, Puback, Received
-from edge_agent.mqtt.settings import Bounds, LinkSettings, Subscription, Traffic
+from edge_agent.mqtt.settings import Bounds, InboundLimits, LinkSettings, Subscription, Traffic
 
 CLIENT_PREFIX = "gateway:"
 """The beginning of every gateway's client identifier. No machine's id has a colon, so no machine can take
@@ -50,6 +50,13 @@ BURST = 50
 GOODBYE_S = 0.5
 OPTIONAL = ("/service", "/state/config")
 """Ends of topics without which the gateway works: a broker whose access list is older refuses them."""
+RECEIVE_MAX = 1000
+"""How many messages the broker may send us before we acknowledge one: enough that several transactions are
+under way, and a bound on the memory that a backlog takes."""
+PACKET_MAX_BYTES = 5 * 1024 * 1024
+"""The largest packet that we take; our broker's own limit is lower."""
+QOS0_WAITING_MAX = 10_000
+"""How many messages with QoS 0 (telemetry, for the wall only) may wait; further ones are dropped."""
 
 
 class GatewayLinkListener(Protocol):
@@ -239,6 +246,7 @@ def _bounds() -> Bounds:
         goodbye_s=GOODBYE_S,
         window=IN_FLIGHT_MAX,
         burst=BURST,
+        inbound=InboundLimits(RECEIVE_MAX, PACKET_MAX_BYTES, QOS0_WAITING_MAX),
     )
 
 

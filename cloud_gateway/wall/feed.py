@@ -59,7 +59,7 @@ class WallFeed:
         self._pages: set[asyncio.Queue[str | None]] = set()
         self._machines: dict[str, dict[str, Any]] = {}
         """The last state of each machine: `machine`, `online`, and the figures of its cells by label."""
-        self._recent_lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._recent: deque[tuple[Kind, dict[str, Any]]] = deque(maxlen=LINES_KEPT)
         self._was_connected = False
         self._changed = asyncio.Event()
 
@@ -98,7 +98,8 @@ class WallFeed:
 
     def webhook_attempted(self, entry: dict[str, Any]) -> None:
         """A webhook was delivered, has failed, or is no longer retried."""
-        self._recent_lines.append(self._publish("webhook", **entry))
+        self._publish("webhook", **entry)
+        self._recent.append(("webhook", entry))
 
     def close_pages(self) -> None:
         """Ends every page's stream: the gateway stops."""
@@ -144,7 +145,7 @@ class WallFeed:
             figures = {"cells": list(known["cells"].values()), "buses": known.get("buses")}
             lines.append(_line("telemetry", machine_id=machine_id, body=figures))
         lines.append(_line("reservations", rows=await self._store.read(_ongoing)))
-        return [*lines, *self._recent_lines]
+        return [*lines, *(_line(kind, **fields) for kind, fields in self._recent)]
 
     def _take(self, kind: Kind, machine_id: str, body: dict[str, Any]) -> None:
         if machine_id not in self._machines and len(self._machines) >= MACHINES_MAX:
@@ -158,18 +159,19 @@ class WallFeed:
                 if isinstance(cell, dict) and isinstance(cell.get("label"), str):
                     known["cells"][cell["label"]] = cell
             known["buses"] = body.get("buses") or known.get("buses")
-        line = self._publish(kind, machine_id=machine_id, body=body)
+        self._publish(kind, machine_id=machine_id, body=body)
         if kind == "event":
-            self._recent_lines.append(line)
+            self._recent.append((kind, {"machine_id": machine_id, "body": body}))
 
-    def _publish(self, kind: Kind, **fields: Any) -> str:
+    def _publish(self, kind: Kind, **fields: Any) -> None:
+        if not self._pages:
+            return  # to render a machine with many cells takes a while
         line = _line(kind, **fields)
         for queue in tuple(self._pages):
             try:
                 queue.put_nowait(line)
             except asyncio.QueueFull:
                 self._end(queue)
-        return line
 
     def _end(self, queue: asyncio.Queue[str | None]) -> None:
         self._pages.discard(queue)

@@ -48,6 +48,8 @@ ATTEMPTS_MIN = 12
 WEBHOOKS_AT_ONCE = 100
 """How many are taken from the queue at a time."""
 RESOLVERS = 8
+GATHER_S = 0.05
+"""The shortest pause between two searches of the queue: it is searched once for all that came meanwhile."""
 GONE = 410
 
 ReceiverKey = tuple[str, str, int | None]
@@ -126,6 +128,8 @@ class Deliverer:
             while not self._stopping:
                 self._wake_event.clear()
                 await self._until_written(lambda: self._start_due(client, group))
+                if not self._stopping:
+                    await asyncio.sleep(GATHER_S)
                 try:
                     # Other gateways may have queued webhooks, or died while they delivered some.
                     async with asyncio.timeout(self._timing.webhook_poll_s):
