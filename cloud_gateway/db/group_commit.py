@@ -21,6 +21,8 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLA
 
 GROUP_MAX = 64
 """The most works that one transaction commits."""
+GATHER_S = 0.02
+"""How long a work that is not urgent waits for others."""
 Work = Callable[[Connection], Any]
 
 
@@ -54,20 +56,32 @@ class GroupCommit:
         self._lock = threading.Lock()
         self._running = False
         """Whether the executor has a job that takes what waits."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def write(self, work: Work) -> Any:
-        """Runs a work; returns or raises after its commit."""
+    async def write(self, work: Work, *, urgent: bool) -> Any:
+        """Runs a work; returns or raises after its commit. One that is not urgent waits up to `GATHER_S` for
+        others, and is committed with the next urgent one."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        with self._lock:
-            self._waiting.append(_Waiting(work, answer))
-            if not self._running:
-                self._executor.submit(self._run, loop)
-                self._running = True
+        self._waiting.append(_Waiting(work, answer))
+        if urgent:
+            self.start()
+        elif self._timer is None:
+            self._timer = loop.call_later(GATHER_S, self.start)
         return await answer
+
+    def start(self) -> None:
+        """Begins to run what waits, on the event loop's call."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        with self._lock:
+            if self._waiting and not self._running:
+                self._executor.submit(self._run, asyncio.get_running_loop())
+                self._running = True
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Runs groups until no work waits: the executor does not end before that."""

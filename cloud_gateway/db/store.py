@@ -152,6 +152,9 @@ class Store:
     async def close(self) -> None:
         """Waits for transactions under way, then closes every connection."""
 
+        if self._group is not None:
+            self._group.start()
+
         def end() -> None:
             self._writer.shutdown()
             self._readers.shutdown()
@@ -169,16 +172,16 @@ class Store:
         """How many reads wait for a thread."""
         return self._readers._work_queue.qsize()
 
-    async def write(self, work: Callable[[Connection], Result]) -> Result:
+    async def write(self, work: Callable[[Connection], Result], *, urgent: bool = True) -> Result:
         """Runs `work` in one transaction: committed when this returns, undone by an error. With one writer,
-        works that wait share a transaction (`group_commit`).
+        works that wait share a transaction (`group_commit`). `urgent`: a client waits for it.
 
         After a conflict with another transaction it is undone and `work` runs again. Once begun it runs to
         its end, even if the caller is cancelled.
         """
 
         if self._group is not None:
-            result: Result = await self._group.write(work)
+            result: Result = await self._group.write(work, urgent=urgent)
             return result
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._run_alone, work)
 

@@ -225,7 +225,7 @@ class Intake:
             )
 
         try:
-            if await self._store.write(work):
+            if await self._store.write(work, urgent=False):
                 self._wake_webhooks()
             self._figures.events_stored(len(admitted))
         except DATABASE_GONE:
@@ -285,7 +285,7 @@ class Intake:
 
     async def _take_machine(self, machine: Machine) -> None:
         now_s = self._clock()
-        await self._store.write(lambda db: put_machine(db, machine, now_s))
+        await self._store.write(lambda db: put_machine(db, machine, now_s), urgent=False)
 
     async def _take_reply(self, machine_id: str, message: Received) -> None:
         """Hands a reply to its caller. An unusable one is not kept, because it may hold codes."""

@@ -168,7 +168,8 @@ class Deliverer:
         try:
             if chosen:
                 claimed = await self._store.write(
-                    lambda db: claim(db, sorted(chosen), self._gateway_id, now_s, self._plausible_ahead)
+                    lambda db: claim(db, sorted(chosen), self._gateway_id, now_s, self._plausible_ahead),
+                    urgent=False,
                 )
         finally:
             for position in chosen:
@@ -284,7 +285,7 @@ class Deliverer:
                 return record_result(db, webhook.position, self._gateway_id, values)
             return postpone(db, webhook, self._gateway_id, values, next_s)
 
-        if not await self._store.write(work):
+        if not await self._store.write(work, urgent=False):
             log().warning("webhook_lease_lost", position=webhook.position)
 
 

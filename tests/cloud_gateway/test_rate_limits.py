@@ -156,7 +156,7 @@ async def test_only_ended_rows_are_pruned(tmp_path: Path) -> None:
 class _Reads(Store):
     """A store that must not be written."""
 
-    async def write(self, work: Callable[[Connection], Any]) -> Any:
+    async def write(self, work: Callable[[Connection], Any], *, urgent: bool = True) -> Any:
         """Fails."""
         raise AssertionError(f"nothing is to be written: {work}")
 

@@ -70,9 +70,7 @@ async def test_works_that_wait_are_committed_together_and_answered_after_it(tmp_
         go_on.set()
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         assert done
-        assert await names(store) == {
-            f"g{n}" for n in range(10)
-        }  # the caller that is answered, all are committed
+        assert await names(store) == {f"g{n}" for n in range(10)}  # one caller is answered: all are committed
         assert await asyncio.gather(*tasks) == [f"g{n}" for n in range(10)]
         assert len(commits) == 2  # of the work that was running, and of the group
 
@@ -134,3 +132,30 @@ async def test_close_waits_for_every_work(tmp_path: Path) -> None:
         go_on.set()
         await store.close()
         assert len(await asyncio.wait_for(asyncio.gather(*tasks), 20)) == 100
+
+
+async def test_a_write_that_is_not_urgent_is_committed_with_an_urgent_one(tmp_path: Path) -> None:
+    async with busy_store(tmp_path) as (store, go_on, commits):
+        later = asyncio.create_task(store.write(add("later"), urgent=False))
+        urgent = asyncio.create_task(store.write(add("urgent")))
+        while store.writes_waiting < 2:
+            await asyncio.sleep(0)
+        go_on.set()
+        assert (await later, await urgent) == ("later", "urgent")
+        assert len(commits) == 2
+
+
+async def test_a_write_that_is_not_urgent_is_committed_without_another(tmp_path: Path) -> None:
+    async with busy_store(tmp_path) as (store, go_on, _):
+        go_on.set()
+        assert await asyncio.wait_for(store.write(add("later"), urgent=False), 20) == "later"
+        assert await names(store) == {"later"}
+
+
+async def test_close_commits_what_is_not_urgent(tmp_path: Path) -> None:
+    async with busy_store(tmp_path) as (store, go_on, _):
+        later = asyncio.create_task(store.write(add("later"), urgent=False))
+        await asyncio.sleep(0)
+        go_on.set()
+        await store.close()
+        assert await asyncio.wait_for(later, 20) == "later"

@@ -30,12 +30,12 @@ class FullDisk(Store):
 
     failures = 0
 
-    async def write(self, work: Callable[[Connection], Result]) -> Result:
+    async def write(self, work: Callable[[Connection], Result], *, urgent: bool = True) -> Result:
         """Fails as a full disk does, while the test asks for it."""
         if self.failures:
             self.failures -= 1
             raise OperationalError("INSERT", None, Exception("database or disk is full"))
-        return await super().write(work)
+        return await super().write(work, urgent=urgent)
 
 
 class Link:
