@@ -158,6 +158,8 @@ def test_a_journal_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
         assert at.stop() == 0
         with closing(sqlite3.connect(at.rig.journal)) as connection:
             connection.execute("PRAGMA user_version = 99")
+            connection.execute("UPDATE compatible SET oldest_schema = 99")
+            connection.commit()
         before = at.rig.journal.read_bytes()
         done = subprocess.run(
             [sys.executable, "-m", "edge_agent", "run", "--config", str(at.rig.files.machine_file)],
