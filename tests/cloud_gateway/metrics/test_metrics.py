@@ -84,6 +84,7 @@ async def test_what_the_gateway_did_is_counted(tmp_path: Path, broker: Broker) -
         async with page_of(gateway.app) as http:
             await until(http, "webhook_attempts_total", 1, result="delivered")
             await until(http, "messages_rejected_total", 1, kind="event")
+            await until(http, "webhooks", 0, state="waiting")  # what was counted is used for some seconds
             found = await samples(http)
     assert figure(found, "commands_total", command="reserve", code="OK") == 1
     assert figure(found, "commands_total", command="reserve", code="NO_CELL") == 1
