@@ -258,8 +258,8 @@ class Enrolment:
 
 
 def _used(claim: Claim) -> Refusal:
-    whom = "" if claim.machine_id is None else f" for {claim.machine_id}"
-    return Refusal(Code.NOT_ALLOWED, f"the claim code was used{whom} already")
+    machine = "" if claim.machine_id is None else f" for {claim.machine_id}"
+    return Refusal(Code.NOT_ALLOWED, f"the claim code was used{machine} already")
 
 
 def require_signature(public_key: str, path: str, body: bytes, signature: str) -> None:

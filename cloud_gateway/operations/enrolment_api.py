@@ -21,7 +21,7 @@ from cloud_gateway.enrolment.claims import (
 )
 from cloud_gateway.enrolment.service import Enrolment, MachinePlace
 from cloud_gateway.operations.acts import record_act
-from cloud_gateway.operations.remote_api import PREFIX, told
+from cloud_gateway.operations.remote_api import PREFIX, described
 from cloud_gateway.operations.routes import Acting, actor_of, refuse_without, same_site
 from cloud_gateway.users import Role
 from edge_agent.protocol.api import Body as JsonBody
@@ -34,15 +34,17 @@ MachineId = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 class ApprovalBody(JsonBody):
     """A person claims the machine that shows a code."""
 
-    code: Annotated[str, Field(strict=True, min_length=8, max_length=32)] = told(
+    code: Annotated[str, Field(strict=True, min_length=8, max_length=32)] = described(
         "The claim code that the machine shows.", "7KQ2M-XW4RT"
     )
-    machine_id: MachineId = told("The id that the machine gets.", "machine_731")
-    name: Text = told("What people call it.", "Station North")
-    location: Text = told("Where it stands.", "Main hall, platform 3")
-    latitude: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)] = told("Degrees north.", 52.52)
-    longitude: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)] = told("Degrees east.", 13.4)
-    replaces: bool = told(
+    machine_id: MachineId = described("The id that the machine gets.", "machine_731")
+    name: Text = described("What people call it.", "Station North")
+    location: Text = described("Where it stands.", "Main hall, platform 3")
+    latitude: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)] = described("Degrees north.", 52.52)
+    longitude: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)] = described(
+        "Degrees east.", 13.4
+    )
+    replaces: bool = described(
         "Whether the machine_id is enrolled already, and its board was exchanged.", False, default=False
     )
 
@@ -50,34 +52,34 @@ class ApprovalBody(JsonBody):
 class ClaimView(JsonBody):
     """A machine that waits to be claimed; its code is shown by the machine only."""
 
-    claim_id: str = told("Its id.", "claim_0f1e2d3c")
-    board: str = told("The serial number of its board.", "10000000a1b2c3d4")
-    agent_version: str = told("Its version.", "0.2.0")
-    address: str = told("Where it asked from.", "192.0.2.7")
-    asked_at: str = told("When it asked.", AT)
-    expires_at: str = told("Until when it waits.", AT)
+    claim_id: str = described("Its id.", "claim_0f1e2d3c")
+    board: str = described("The serial number of its board.", "10000000a1b2c3d4")
+    agent_version: str = described("Its version.", "0.2.0")
+    address: str = described("Where it asked from.", "192.0.2.7")
+    asked_at: str = described("When it asked.", AT)
+    expires_at: str = described("Until when it waits.", AT)
 
 
 class EnrolledView(JsonBody):
     """A machine with a certificate."""
 
-    machine_id: str = told("The machine.", "machine_731")
-    name: str = told("What people call it.", "Station North")
-    location: str = told("Where it stands.", "Main hall, platform 3")
-    serial: str = told("The serial number of its certificate.", "1f2e3d")
-    not_after: str = told("When its certificate ends.", AT)
-    enrolled_at: str = told("When it was claimed.", AT)
-    by: str = told("Who claimed it.", "ada@example.org")
-    revoked_at: str | None = told("Since when its key counts for nothing.", AT, default=None)
+    machine_id: str = described("The machine.", "machine_731")
+    name: str = described("What people call it.", "Station North")
+    location: str = described("Where it stands.", "Main hall, platform 3")
+    serial: str = described("The serial number of its certificate.", "1f2e3d")
+    not_after: str = described("When its certificate ends.", AT)
+    enrolled_at: str = described("When it was claimed.", AT)
+    by: str = described("Who claimed it.", "ada@example.org")
+    revoked_at: str | None = described("Since when its key counts for nothing.", AT, default=None)
 
 
 class AttemptView(JsonBody):
     """An attempt at enrolment or renewal that was refused."""
 
-    machine_id: str = told("The machine that it was about.", "machine_731")
-    address: str = told("Where it came from; empty if from this page.", "192.0.2.7")
-    reason: str = told("Why it was refused.", "the key is not this machine's")
-    at: str = told("When.", AT)
+    machine_id: str = described("The machine that it was about.", "machine_731")
+    address: str = described("Where it came from; empty if from this page.", "192.0.2.7")
+    reason: str = described("Why it was refused.", "the key is not this machine's")
+    at: str = described("When.", AT)
 
 
 router = APIRouter(

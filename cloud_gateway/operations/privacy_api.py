@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from cloud_gateway.api.common import NOT_FOUND_ERRORS, WithParts, error_responses
 from cloud_gateway.operations.acts import record_act
-from cloud_gateway.operations.remote_api import PREFIX, told
+from cloud_gateway.operations.remote_api import PREFIX, described
 from cloud_gateway.operations.routes import Acting, actor_of, refuse_without, same_site
 from cloud_gateway.remote.forgetting import forget_order
 from cloud_gateway.users import Role
@@ -22,14 +22,14 @@ from edge_agent.protocol.api import Identifier
 class ForgetBody(JsonBody):
     """The order to forget."""
 
-    platform_order_id: Identifier = told("The platform's id of the order.", "order-1234")
+    platform_order_id: Identifier = described("The platform's id of the order.", "order-1234")
 
 
 class ForgottenView(JsonBody):
     """What was forgotten."""
 
-    reservation_ids: list[str] = told("The reservations; their ids name nobody.", ["res_0f1e2d3c"])
-    machines: dict[str, str] = told(
+    reservation_ids: list[str] = described("The reservations; their ids name nobody.", ["res_0f1e2d3c"])
+    machines: dict[str, str] = described(
         "For each machine what it was asked: the id of the service command, or why it was not.",
         {"machine_123": "svc_0f1e2d3c"},
     )

@@ -53,7 +53,7 @@ NEEDED_ROLE: dict[str, Role] = {
 and as a release."""
 
 
-def told(text: str, example: Any, **given: Any) -> Any:
+def described(text: str, example: Any, **given: Any) -> Any:
     """A field with its description and an example, for /openapi.json."""
     return Field(description=text, examples=[example], **given)
 
@@ -65,32 +65,32 @@ SETTINGS = {"doors.door_ajar_s": 90}
 class ServiceCommandBody(JsonBody):
     """A service command for one machine."""
 
-    command: Right = told("Which work.", "diagnose")
-    arguments: dict[str, Any] = told("What the command takes.", {"outputs": False}, default_factory=dict)
+    command: Right = described("Which work.", "diagnose")
+    arguments: dict[str, Any] = described("What the command takes.", {"outputs": False}, default_factory=dict)
 
 
 class ServiceCommandView(JsonBody):
     """A service command, and what came of it."""
 
-    request_id: str = told("Its id.", "svc_0f1e2d3c")
-    machine_id: str = told("The machine.", "machine_123")
-    command: str = told("Which work.", "diagnose")
-    arguments: dict[str, Any] = told("What was given with it.", {"outputs": False})
-    by: str = told("Who requested it.", NAME)
-    requested_at: str = told("When it was requested.", AT)
-    state: str = told("SENT, RUNNING, DONE or FAILED.", "DONE")
-    ended_at: str | None = told("When its outcome came.", AT, default=None)
-    error: dict[str, Any] | None = told(
+    request_id: str = described("Its id.", "svc_0f1e2d3c")
+    machine_id: str = described("The machine.", "machine_123")
+    command: str = described("Which work.", "diagnose")
+    arguments: dict[str, Any] = described("What was given with it.", {"outputs": False})
+    by: str = described("Who requested it.", NAME)
+    requested_at: str = described("When it was requested.", AT)
+    state: str = described("SENT, RUNNING, DONE or FAILED.", "DONE")
+    ended_at: str | None = described("When its outcome came.", AT, default=None)
+    error: dict[str, Any] | None = described(
         "An rpcStatus, if it failed.", {"code": 9, "message": "a self-test is running already"}, default=None
     )
-    content_type: str | None = told("Media type of the result.", "application/json", default=None)
-    bytes: int | None = told("Length of the result.", 2048, default=None)
+    content_type: str | None = described("Media type of the result.", "application/json", default=None)
+    bytes: int | None = described("Length of the result.", 2048, default=None)
 
 
 class ConfigurationBody(JsonBody):
     """The remote settings that are wanted of a machine: all of them."""
 
-    settings: Annotated[dict[Identifier, SettingValue], Field(max_length=MOST_REMOTE_SETTINGS)] = told(
+    settings: Annotated[dict[Identifier, SettingValue], Field(max_length=MOST_REMOTE_SETTINGS)] = described(
         "Key paths with values.", SETTINGS
     )
 
@@ -98,22 +98,24 @@ class ConfigurationBody(JsonBody):
 class ConfigurationView(JsonBody):
     """What is wanted of a machine's configuration, and what it reports."""
 
-    machine_id: str = told("The machine.", "machine_123")
-    version: int | None = told("Of the wanted settings; rises with each change.", 5, default=None)
-    settings: dict[str, Any] = told("Key paths with values.", SETTINGS)
-    by: str | None = told("Who wants it.", NAME, default=None)
-    wanted_at: str | None = told("Since when.", AT, default=None)
-    reported: dict[str, Any] | None = told(
+    machine_id: str = described("The machine.", "machine_123")
+    version: int | None = described("Of the wanted settings; rises with each change.", 5, default=None)
+    settings: dict[str, Any] = described("Key paths with values.", SETTINGS)
+    by: str | None = described("Who wants it.", NAME, default=None)
+    wanted_at: str | None = described("Since when.", AT, default=None)
+    reported: dict[str, Any] | None = described(
         "`state/config` of the machine, see asyncapi.yaml.", {"hash": "9f86d081", "version": 5}, default=None
     )
-    reported_at: str | None = told("When it reported.", AT, default=None)
+    reported_at: str | None = described("When it reported.", AT, default=None)
 
 
 class ReleaseBody(JsonBody):
     """A version of the daemon for some machines, or all."""
 
-    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+~:-]{0,63}$")] = told("The version.", "0.3.0")
-    machine_ids: Annotated[list[Identifier], Field(max_length=100_000)] | None = told(
+    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+~:-]{0,63}$")] = described(
+        "The version.", "0.3.0"
+    )
+    machine_ids: Annotated[list[Identifier], Field(max_length=100_000)] | None = described(
         "Which machines; absent: every machine that is known.", ["machine_123"], default=None
     )
 
@@ -121,15 +123,15 @@ class ReleaseBody(JsonBody):
 class ReleaseView(JsonBody):
     """A release, and how far its machines are."""
 
-    release_id: str = told("Its id.", "rel_0f1e2d3c")
-    version: str = told("The version.", "0.3.0")
-    by: str = told("Who began it.", NAME)
-    begun_at: str = told("When it began.", AT)
-    state: str = told("RUNNING, STOPPED or FINISHED.", "RUNNING")
-    reason: str = told("Why it stopped.", "1 of 5 machines of wave 1 went back: machine_7", default="")
-    ended_at: str | None = told("When it ended.", AT, default=None)
-    results: dict[str, int] = told("Number of machines by result.", {"APPLIED": 5, "WAITING": 95})
-    machines: dict[str, dict[str, Any]] = told(
+    release_id: str = described("Its id.", "rel_0f1e2d3c")
+    version: str = described("The version.", "0.3.0")
+    by: str = described("Who began it.", NAME)
+    begun_at: str = described("When it began.", AT)
+    state: str = described("RUNNING, STOPPED or FINISHED.", "RUNNING")
+    reason: str = described("Why it stopped.", "1 of 5 machines of wave 1 went back: machine_7", default="")
+    ended_at: str | None = described("When it ended.", AT, default=None)
+    results: dict[str, int] = described("Number of machines by result.", {"APPLIED": 5, "WAITING": 95})
+    machines: dict[str, dict[str, Any]] = described(
         "Wave and result of each machine.",
         {"machine_123": {"wave": 1, "result": "APPLIED"}},
         default_factory=dict,
