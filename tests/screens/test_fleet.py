@@ -158,6 +158,23 @@ def test_an_act_by_keyboard_and_one_that_is_cancelled(bench: Bench, fleet: Watch
     expect(page.get_by_label("Search")).to_have_value(MACHINE)
 
 
+def test_the_keyboard_keeps_its_place_when_the_cell_changes_meanwhile(bench: Bench, fleet: Watched) -> None:
+    page = fleet.page
+    open_machine(page)
+    page.locator('.cell[data-label="B03"]').click()
+    page.get_by_role("button", name="Block", exact=True).click()
+    bench.command("block", "B03", "--reason", "blocked at the machine")
+    cell = page.locator('.cell[data-label="B03"]')
+    expect(cell).to_have_attribute("data-sign", "blocked", timeout=SLOW_MS)
+    page.keyboard.press("Escape")
+    unblock = page.get_by_role("button", name="Unblock", exact=True)
+    expect(unblock).to_be_focused()
+    bench.command("unblock", "B03")
+    expect(cell).to_have_attribute("data-sign", "closed", timeout=SLOW_MS)
+    expect(page.get_by_role("button", name="Block", exact=True)).to_be_focused()
+    assert fleet.errors == []
+
+
 @pytest.mark.parametrize("language", ["de", "id"])
 def test_it_is_read_in_other_languages(fleet: Watched, language: str) -> None:
     words = json.loads((MESSAGES / f"{language}.json").read_text(encoding="utf-8"))

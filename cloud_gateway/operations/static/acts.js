@@ -1,7 +1,7 @@
 // Acts of a person: each asks for a reason and a confirmation first.
 
 import { may, post } from "./api.js";
-import { byId, make } from "./elements.js";
+import { byId, focusKeeper, make } from "./elements.js";
 import { t } from "./words.js";
 
 const NAMES = { block: t("Block"), unblock: t("Unblock"), clear: t("Clear") };
@@ -98,18 +98,24 @@ async function ask(title, text, confirm, also = "", needsReason = true) {
 
 // Whether a person confirms what a dialog shows.
 function confirmed(title, confirm, parts) {
-  const dialog = byId("confirm");
+  // Its "close" event comes after the dialog is gone from the screen: a question asked meanwhile needs an element of its own.
+  const dialog = byId("confirm").cloneNode(false);
+  byId("confirm").replaceWith(dialog);
+  const restoreFocus = focusKeeper(document.activeElement);
   const buttons = [
     make("button", { type: "submit", class: "main", value: "yes" }, confirm),
     make("button", { type: "button", onclick: () => dialog.close("") }, t("Cancel")),
   ];
   const form = make("form", { method: "dialog" }, make("h2", { id: "confirm-title" }, title), ...parts, make("p", { class: "buttons" }, ...buttons));
   dialog.replaceChildren(form);
-  dialog.returnValue = "";
   dialog.showModal();
   (form.querySelector("input") ?? buttons[0]).focus();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    const ended = () => {
+      restoreFocus();
+      resolve(dialog.returnValue === "yes");
+    };
+    dialog.addEventListener("close", ended, { once: true });
   });
 }
 

@@ -103,16 +103,22 @@ function facts(machine) {
 
 function cell() {
   const one = found.cells.find((each) => each.label === chosenCell);
-  fill(byId("cell"), JSON.stringify(one ?? null), () => {
+  const words = one === undefined ? [] : cellWords(one);
+  // The key has only what is shown: the temperature changes often and is not.
+  fill(byId("cell"), JSON.stringify([one?.label, one?.blocked, words]), () => {
     if (one === undefined) return [make("p", { class: "note" }, t("Choose a cell to see more and to act."))];
-    const rate = one.first_open_rate === undefined ? "" : t("first open {share} of {unlocks} unlocks", { share: share(one.first_open_rate), unlocks: one.unlocks });
-    const words = [signText(one), USES[one.status] ?? one.status, one.blocked ? t("blocked") : "", one.faulty ? t("faulty") : "", ...(one.alarms ?? []), rate];
     return [
       make("h4", {}, t("Cell {label}", { label: one.label })),
-      make("p", {}, [...new Set(words.filter(Boolean))].join(", ")),
+      make("p", {}, words.join(", ")),
       make("p", { class: "buttons" }, ...cellButtons(machineId, one, done)),
     ];
   });
+}
+
+function cellWords(one) {
+  const rate = one.first_open_rate === undefined ? "" : t("first open {share} of {unlocks} unlocks", { share: share(one.first_open_rate), unlocks: one.unlocks });
+  const words = [signText(one), USES[one.status] ?? one.status, one.blocked ? t("blocked") : "", one.faulty ? t("faulty") : "", ...(one.alarms ?? []), rate];
+  return [...new Set(words.filter(Boolean))];
 }
 
 function tickets() {
