@@ -121,8 +121,9 @@ class Gateway:
         return self.app.state.parts.machines
 
     async def sees(self, machine_id: str = MACHINE) -> None:
-        """Waits until the machine is online and known."""
+        """Waits until the machine is online and known, and its history is compared: commands reach it."""
         await eventually(lambda: self.machines.is_online(machine_id))
+        await eventually(lambda: self.machines.history(machine_id) != "asking")
         async with asyncio.timeout(DEADLINE_S):
             while (await self.get(f"/machines/{machine_id}")).status_code != 200:
                 await asyncio.sleep(0.01)
