@@ -15,10 +15,11 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from tools.bench.ports import HOST
+from tools.fleet.files import as_in_production
 from tools.fleet.load import People, Tally
+from tools.fleet.processes import cpu_s, pin, resident_mb
 from tools.fleet.worker import CHATTER
 from tools.measure.figures import Figure, p50_p99, render
 from tools.measure.rig import MeasureFault, Rig, Run, rig_of
@@ -60,7 +61,7 @@ class Fleet:
 
     def start(self) -> float:
         """Starts everything; returns the seconds until the gateway knows every machine to be online."""
-        self._broker_file()
+        as_in_production(self._rig.files)
         self._rig.start_broker()
         self._start_gateway()
         began_s = time.monotonic()
@@ -115,7 +116,7 @@ class Fleet:
     def resident_mb(self, name: str) -> float:
         """The resident memory of a process in MB; the mean of several."""
         names = self._workers if name == "machines" else [name]
-        return sum(self._resident_mb(self._rig.pid(one)) for one in names) / len(names)
+        return sum(resident_mb(self._rig.pid(one)) for one in names) / len(names)
 
     def _start_gateway(self) -> None:
         """Starts the gateway on a core of its own; everything else shares the other cores."""
@@ -142,20 +143,6 @@ class Fleet:
             if time.monotonic() > end_s:
                 raise MeasureFault(f"not in {PATIENCE_S:.0f} s: {what}")
             time.sleep(0.1)
-
-    @staticmethod
-    def _resident_mb(pid: int) -> float:
-        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        (line,) = (line for line in text.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) * 1024 / 1e6
-
-    def _broker_file(self) -> None:
-        """Plain and on loopback like the bench's, but saved every five minutes only."""
-        file = self._rig.files.broker_file
-        text = file.read_text(encoding="utf-8").replace(
-            "autosave_on_changes true", "autosave_on_changes false"
-        )
-        file.write_text(text.replace("autosave_interval 1", "autosave_interval 300"), encoding="utf-8")
 
 
 def main() -> int:
@@ -255,18 +242,6 @@ def _load(fleet: Fleet, work: object, machines: int) -> Load:
     if not tally.lives:
         raise MeasureFault("nobody lived")
     return Load(tally, rate, (fleet.gateway_cpu_s() - cpu_before_s) / tally.lives * 1000)
-
-
-def cpu_s(pid: int) -> float:
-    """The CPU time of a process since its start, in seconds: user and system, every thread."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def pin(pid: int, cores: set[int]) -> None:
-    """Confines every thread of a process to some cores; its later threads inherit that."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), cores)
 
 
 def _say(what: str) -> None:

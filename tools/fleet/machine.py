@@ -45,6 +45,9 @@ def settings_of(settings: Settings, machine_id: str, folder: Path, mqtt_port: in
     return settings.model_copy(
         update={
             "machine": settings.machine.model_copy(update={"machine_id": machine_id}),
+            "cells": [
+                cell.model_copy(update={"cell_id": f"{machine_id}_{cell.label}"}) for cell in settings.cells
+            ],
             "mqtt": settings.mqtt.model_copy(update={"port": mqtt_port}),
             "paths": settings.paths.model_copy(update={"journal": str(folder / f"{machine_id}.sqlite")}),
         }
