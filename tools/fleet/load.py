@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -36,7 +37,11 @@ class Tally:
 class People:
     """Customers of a fleet behind one gateway."""
 
-    def __init__(self, base_url: str, machines: int, seed: int) -> None:
+    def __init__(
+        self, base_url: str, machines: int, seed: int, name_of: Callable[[int], str] = machine_id
+    ) -> None:
+        """`name_of`: the machine_id of a number from 0 to `machines` - 1."""
+        self._name_of = name_of
         self.tally = Tally()
         self._machines = machines
         self._rng = random.Random(seed)
@@ -73,7 +78,7 @@ class People:
 
     async def _life(self) -> None:
         body = {
-            "machine_id": machine_id(self._rng.randrange(self._machines)),
+            "machine_id": self._name_of(self._rng.randrange(self._machines)),
             "platform_order_id": "fleet",
             "packaging": PARCEL,
             "grace_period_pickup_in_seconds": 0,

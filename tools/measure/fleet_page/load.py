@@ -66,7 +66,7 @@ def _messages(number: int, source: random.Random) -> Iterator[tuple[str, dict[st
             "clock_synced": True,
         }
     yield topics.online, state, True
-    yield topics.telemetry, _telemetry(now_s, blocked, well, source), False
+    yield topics.telemetry, telemetry_of(now_s, blocked, well, source), False
 
 
 def _machine(machine_id: str, number: int, blocked: str) -> dict[str, Any]:
@@ -96,7 +96,8 @@ def _machine(machine_id: str, number: int, blocked: str) -> dict[str, Any]:
     }
 
 
-def _telemetry(now_s: float, blocked: str, well: bool, source: random.Random) -> dict[str, Any]:
+def telemetry_of(now_s: float, blocked: str, well: bool, source: random.Random) -> dict[str, Any]:
+    """The telemetry of a machine with `LABELS`; `blocked`: the label of its blocked cell, or empty."""
     cells = [
         {
             "label": label,
