@@ -22,6 +22,7 @@ from edge_agent.mqtt import packets
 from edge_agent.mqtt.broker_limits import BrokerLimits
 from edge_agent.mqtt.credentials import CheckedCredentials, alert_in, fault_of
 from edge_agent.mqtt.interfaces import LibraryEvents
+from edge_agent.mqtt.known_properties import KnownProperties
 from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.send_window import TOO_BIG
 from edge_agent.mqtt.settings import Bounds, LinkSettings, Subscription
@@ -85,6 +86,7 @@ class LibraryClient(_ClosesFailedSockets):
         )
         self._link_settings = settings
         self._link_bounds = bounds
+        self._known_properties = KnownProperties()
         self.connect_timeout = bounds.connect_s
         self.reconnect_delay_set(0, 0)  # otherwise its thread would sleep a second after a failure
         self.max_inflight_messages_set(0)  # `SendWindow` counts, and obeys the receive maximum
@@ -183,6 +185,16 @@ class LibraryClient(_ClosesFailedSockets):
         with self._out_message_mutex:
             if mid in self._out_messages:
                 return self._do_on_publish(mid, *packets.USUAL)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        """Handles a PUBLISH without decoding properties that have come before, as those of nearly every event
+        and state have: for each message the library builds its tables of all properties, which costs half of
+        its time."""
+        message = self._known_properties.read(self._in_packet["command"], self._in_packet["packet"])
+        if message is None:
+            return super()._handle_publish()
+        self._handle_on_message(message)  # type: ignore[arg-type]  # it has what is read
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _report_to(self, events: LibraryEvents) -> None:

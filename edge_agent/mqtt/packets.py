@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.exception import MQTTException
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -62,6 +64,8 @@ SENDER_PROPERTIES = (
     "UserProperty",
 )
 """Properties that a sender may give a publication, as paho names them."""
+OF_ONE_MESSAGE = ("CorrelationData", "MessageExpiryInterval")
+"""Properties with which hardly two messages are alike."""
 
 
 def properties_of(packet: int) -> Properties:
@@ -133,6 +137,21 @@ def subscribe_options(subscription: Subscription) -> SubscribeOptions:
         retainAsPublished=subscription.retain_as_published,
         retainHandling=handling,
     )
+
+
+def unpacked(packed: bytes) -> Properties | None:
+    """The properties of a PUBLISH from their bytes, length included (MQTT 5, 2.2.2); None if malformed."""
+    properties = properties_of(PacketTypes.PUBLISH)
+    try:
+        properties.unpack(packed)  # type: ignore[no-untyped-call]
+    except (MQTTException, ValueError, IndexError, KeyError, struct.error):
+        return None
+    return properties
+
+
+def are_common(properties: object) -> bool:
+    """Whether other messages may have the same properties."""
+    return not any(hasattr(properties, name) for name in OF_ONE_MESSAGE)
 
 
 def received_of(message: Any, connection: int) -> Received:
