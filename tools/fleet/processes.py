@@ -1,4 +1,4 @@
-"""What the kernel tells about a process, and the cores it may use."""
+"""CPU time, memory and cores of a process, from the kernel."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class _Machine(asyncio.Protocol):
         transport.write(connect_packet(machine_id(self._number), self._crowd.keepalive_s))
 
     def data_received(self, data: bytes) -> None:
-        """The broker's packets are short, and it sends each at once: the first octet tells them apart."""
+        """The broker's packets are short, and it sends each at once: the first octet distinguishes them."""
         if data[0] == CONNACK:
             if data[3] != 0:
                 self.ready.set_exception(ConnectionError(f"CONNACK with reason code {data[3]:#x}"))

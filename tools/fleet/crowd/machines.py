@@ -22,6 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_agent.errors import Code
+from edge_agent.mqtt.packets import PLAIN
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from edge_agent.protocol.sync import SYNC_PAGE
@@ -303,7 +304,7 @@ class Machines:
         self._client.publish(message.properties.ResponseTopic, json.dumps(body), qos=1, properties=properties)
 
     def _publish(self, topic: str, body: str, *, retain: bool = False) -> mqtt.MQTTMessageInfo:
-        return self._client.publish(topic, body, qos=1, retain=retain)
+        return self._client.publish(topic, body, qos=1, retain=retain, properties=PLAIN)
 
 
 def _opened(view: dict[str, Any]) -> dict[str, Any]:
