@@ -1,4 +1,4 @@
-"""The certificate authority of the machines; the only file that imports `cryptography`.
+"""The certificate authority of the machines.
 
 `python -m cloud_gateway.enrolment.authority FOLDER` makes one: `machines-ca.pem` and `machines-ca.key`.
 Another authority (step-ca, a hardware module) stands behind the same interface.
@@ -16,9 +16,10 @@ from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from cloud_gateway.enrolment.machine_keys import PublicKey
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.mqtt.credentials import read_secret
 
@@ -41,8 +42,8 @@ class Issued:
 class Authority(Protocol):
     """Issues certificates for machines."""
 
-    def issue(self, public_key: bytes, machine_id: str, now_s: float) -> Issued:
-        """A certificate for an Ed25519 key, with the machine_id as common name, for clients only."""
+    def issue(self, public_key: PublicKey, machine_id: str, now_s: float) -> Issued:
+        """A certificate for a machine's key, with the machine_id as common name, for clients only."""
 
 
 class FileAuthority:
@@ -64,7 +65,7 @@ class FileAuthority:
         self._key = key
         self._life = timedelta(days=days)
 
-    def issue(self, public_key: bytes, machine_id: str, now_s: float) -> Issued:
+    def issue(self, public_key: PublicKey, machine_id: str, now_s: float) -> Issued:
         """See `Authority.issue`."""
         begins = datetime.fromtimestamp(now_s - BACKDATED_S, UTC).replace(microsecond=0)
         ends = datetime.fromtimestamp(now_s, UTC).replace(microsecond=0) + self._life
@@ -73,7 +74,7 @@ class FileAuthority:
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, machine_id)]))
             .issuer_name(self._certificate.subject)
-            .public_key(Ed25519PublicKey.from_public_bytes(public_key))
+            .public_key(public_key)
             .serial_number(serial)
             .not_valid_before(begins)
             .not_valid_after(ends)

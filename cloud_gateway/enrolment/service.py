@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
 from sqlalchemy import Connection
 
 from cloud_gateway.db.store import Store
@@ -27,10 +23,10 @@ from cloud_gateway.enrolment.claims import (
     put_enrolled,
     record_attempt,
 )
+from cloud_gateway.enrolment.machine_keys import has_signed, public_key_of
 from cloud_gateway.settings import EnrolmentSettings
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import rfc3339
-from edge_agent.protocol.broker import key_bytes
 from edge_agent.protocol.enrolment import (
     BrokerPlace,
     ClaimAccepted,
@@ -154,7 +150,7 @@ class Enrolment:
         raise Refusal(Code.NOT_FOUND, EXPIRED_CODE if found else UNKNOWN_CODE)
 
     def _issued(self, claim: Claim, place: MachinePlace, actor: str, now_s: float) -> EnrolledMachine:
-        issued = self._authority.issue(key_bytes(claim.public_key), place.machine_id, now_s)
+        issued = self._authority.issue(public_key_of(claim.public_key), place.machine_id, now_s)
         return EnrolledMachine(
             place.machine_id,
             claim.public_key,
@@ -222,7 +218,7 @@ class Enrolment:
             await self._store.write(lambda db: record_attempt(db, body.machine_id, address, why, now_s))
             raise
         assert machine is not None
-        issued = self._authority.issue(key_bytes(machine.public_key), machine.machine_id, now_s)
+        issued = self._authority.issue(public_key_of(machine.public_key), machine.machine_id, now_s)
         renewed = replace(
             machine,
             certificate=issued.certificate,
@@ -264,9 +260,5 @@ def _used(claim: Claim) -> Refusal:
 
 def require_signature(public_key: str, path: str, body: bytes, signature: str) -> None:
     """Raises `Refusal` (`PERMISSION_DENIED`) unless the key has signed the request."""
-    try:
-        VerifyKey(key_bytes(public_key)).verify(
-            signed_request(path, body), base64.b64decode(signature, validate=True)
-        )
-    except (BadSignatureError, binascii.Error, ValueError):
-        raise Refusal(Code.PERMISSION_DENIED, "the machine's key has not signed this request") from None
+    if not has_signed(public_key, signed_request(path, body), signature):
+        raise Refusal(Code.PERMISSION_DENIED, "the machine's key has not signed this request")

@@ -49,6 +49,7 @@ class EnrolmentClient:
         """Asks to be claimed: a person enters the code at the gateway."""
         body = ClaimBody(
             public_key=self._key.public_key,
+            key_algorithm=self._key.algorithm,
             code_hash=code_hash(code),
             board=board,
             agent_version=__version__,
@@ -62,7 +63,9 @@ class EnrolmentClient:
 
     def renew(self, machine_id: str) -> Renewed:
         """A new certificate for the same key."""
-        body = RenewBody(machine_id=machine_id, public_key=self._key.public_key)
+        body = RenewBody(
+            machine_id=machine_id, public_key=self._key.public_key, key_algorithm=self._key.algorithm
+        )
         return _read(Renewed, self._send("POST", "/renewals", body)[1])
 
     def _send(self, method: str, path: str, body: BaseModel | None = None) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""The machine's own key (Ed25519), by which it is enrolled and proves itself to the broker; imports
+"""The machine's own key in a file (Ed25519), by which it is enrolled and proves itself to the broker; imports
 PyNaCl."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.process.whole_file import write_whole
-from edge_agent.protocol.enrolment import signed_request
+from edge_agent.protocol.enrolment import KeyAlgorithm, signed_request
 
 _PKCS8 = bytes.fromhex("302e020100300506032b657004220420")
 """What stands before the 32 bytes of the key (RFC 8410, 7)."""
@@ -17,6 +17,8 @@ _BEGIN, _END = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
 
 class MachineKey:
     """A private key; it never leaves the machine."""
+
+    algorithm = KeyAlgorithm.ED25519
 
     def __init__(self, seed: bytes) -> None:
         from nacl.signing import SigningKey  # only machines that are enrolled need it

@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 
 from cloud_gateway.enrolment.authority import FileAuthority, make_authority
+from cloud_gateway.enrolment.machine_keys import public_key_of
 from edge_agent.app.renewal import CertificateRenewal
 from edge_agent.config import load_settings
 from edge_agent.enrolment.client import EnrolmentClient, GatewayUnreachable
@@ -111,8 +112,7 @@ async def test_the_issued_certificate_opens_the_broker_to_its_machine(tmp_path: 
     key = MachineKey.make()
     (tmp_path / "m1").mkdir()
     key.write(tmp_path / "m1" / KEY)
-    public = bytes(key._key.verify_key)
-    issued = FileAuthority(ca, ca_key, 90).issue(public, "m1", now_s)
+    issued = FileAuthority(ca, ca_key, 90).issue(public_key_of(key.public_key), "m1", now_s)
     (tmp_path / "m1" / CERTIFICATE).write_text(issued.certificate)
     secure = SecureBroker(
         tmp_path / "broker",

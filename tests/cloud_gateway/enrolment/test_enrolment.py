@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from nacl.signing import SigningKey
 from pydantic import BaseModel
 
@@ -273,7 +274,7 @@ def test_the_authority_s_files_are_checked(tmp_path: Path, capsys: pytest.Captur
     assert main([str(tmp_path / "ca")]) == 2  # nothing is overwritten
     cert, key = tmp_path / "ca" / CERT_NAME, tmp_path / "ca" / KEY_NAME
     assert key.stat().st_mode & 0o777 == 0o600
-    issued = FileAuthority(cert, key, 90).issue(bytes(SigningKey.generate().verify_key), "m1", 1.8e9)
+    issued = FileAuthority(cert, key, 90).issue(Ed25519PrivateKey.generate().public_key(), "m1", 1.8e9)
     assert issued.not_after_s == 1.8e9 + 90 * DAY_S
     other = make_authority(tmp_path / "other", "x", 1.8e9)
     with pytest.raises(ConfigError, match="is not the key of"):
@@ -285,9 +286,8 @@ def test_the_authority_s_files_are_checked(tmp_path: Path, capsys: pytest.Captur
 def test_a_machine_s_key_and_certificate_make_a_tls_context(tmp_path: Path) -> None:
     cert, key = make_authority(tmp_path / "ca", "machines", datetime.now(UTC).timestamp())
     machine = SigningKey.generate()
-    issued = FileAuthority(cert, key, 90).issue(
-        bytes(machine.verify_key), "m1", datetime.now(UTC).timestamp()
-    )
+    public = Ed25519PublicKey.from_public_bytes(bytes(machine.verify_key))
+    issued = FileAuthority(cert, key, 90).issue(public, "m1", datetime.now(UTC).timestamp())
     (tmp_path / "cert.pem").write_text(issued.certificate)
     from edge_agent.enrolment.machine_key import as_pem
 
