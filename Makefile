@@ -14,7 +14,7 @@ help:                            ## what there is to make
 demo: $(DEMO) broker             ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
 
-test: check broker postgres systemd repo-tools  ## every check, and every test but the long ones
+test: check broker postgres systemd repo-tools tpm  ## every check, and every test but the long ones
 	bash tools/setup/tests.sh $(PY)
 
 test-long: $(STAMP) broker postgres systemd browser  ## the tests that take a minute or more each
@@ -102,6 +102,10 @@ browser:
 .PHONY: repo-tools
 repo-tools:
 	@bash tools/setup/repo.sh
+
+.PHONY: tpm
+tpm:
+	@bash tools/setup/tpm.sh
 
 .PHONY: systemd
 systemd:

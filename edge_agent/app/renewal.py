@@ -14,7 +14,7 @@ from edge_agent.app.environment import Environment
 from edge_agent.config import Settings
 from edge_agent.enrolment.client import EnrolmentClient, GatewayUnreachable
 from edge_agent.enrolment.files import CertificateTerm, read_term, write_certificate
-from edge_agent.enrolment.machine_key import MachineKey
+from edge_agent.enrolment.key_store import read_key
 from edge_agent.errors import ConfigError, Refusal, StorageFault
 from edge_agent.model import Alarm
 from edge_agent.protocol.api import rfc3339
@@ -72,7 +72,7 @@ class CertificateRenewal:
         await self._report_end("")
 
     def _renewed(self, machine_id: str) -> CertificateTerm:
-        client = EnrolmentClient(self._url, MachineKey.read(self._key_file))
+        client = EnrolmentClient(self._url, read_key(self._key_file))
         write_certificate(self._key_file.parent, machine_id, client.renew(machine_id))
         term = read_term(self._key_file.parent)
         log.info("certificate renewed", not_after=rfc3339(term.not_after.timestamp()))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from edge_agent import __version__
-from edge_agent.enrolment.machine_key import MachineKey
+from edge_agent.enrolment.key_store import EnrolmentKey
 from edge_agent.errors import Code, EdgeAgentError, Refusal
 from edge_agent.protocol.enrolment import (
     PREFIX,
@@ -38,7 +38,7 @@ class EnrolmentClient:
     """Asks one gateway in the name of one key. Every method raises `GatewayUnreachable`, and `Refusal` with
     the gateway's words."""
 
-    def __init__(self, url: str, key: MachineKey, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, key: EnrolmentKey, context: ssl.SSLContext | None = None) -> None:
         """`url`: see `gateway_url`; `context`: which certificates of the gateway are good, else the
         system's."""
         self._parts = urlsplit(gateway_url(url))

@@ -1,5 +1,5 @@
 """The machine's own key in a file (Ed25519), by which it is enrolled and proves itself to the broker; imports
-PyNaCl."""
+PyNaCl. A key in a TPM is in `tpm_key.py`."""
 
 from __future__ import annotations
 

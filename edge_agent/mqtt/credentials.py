@@ -6,6 +6,7 @@ wrong place: errors name the key of the configuration and what is wrong with its
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import ssl
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_agent.errors import LinkFault, LinkRefused
+from edge_agent.mqtt.tpm_provider import TpmUnusable, in_tpm, load_provider
 from edge_agent.protocol.broker import BrokerSection, secret_mask
 
 LONGEST_READ = 65_536
@@ -109,7 +111,8 @@ class Credentials:
                 raise LinkRefused(f"{CA_FILE} holds no certificate of a CA")
         if self.cert_file is not None and self.key_file is not None:
             read_file(self.cert_file, CERT_FILE)
-            read_secret(self.key_file, KEY_FILE)
+            if in_tpm(read_secret(self.key_file, KEY_FILE)):
+                _let_tls_use_the_tpm()
             self.demand_in_force(now)
             self._load_pair(context, self.cert_file, self.key_file)
         return context
@@ -155,6 +158,7 @@ class CredentialCheck:
         if self._known is not None and self._known[0] == stamp:
             self._credentials.demand_in_force(now)
         else:
+            self._known = None  # a key in a TPM takes up room there for as long as somebody has its context
             self._known = (stamp, self._credentials.check(now))
         return self._known[1]
 
@@ -212,6 +216,20 @@ def read_file(path: Path, key: str, too_open: int = 0) -> bytes:
         raise LinkRefused(f"{key}: {error.strerror}") from None
     finally:
         os.close(descriptor)
+
+
+def _let_tls_use_the_tpm() -> None:
+    """Makes room for a key in the TPM, and lets TLS use it. Raises `LinkRefused`.
+
+    The kernel gives a process room for three objects there. Loading a key needs two; one may be that of the
+    connection that is up. The errors of refused connections are cycles that keep theirs until they are
+    collected.
+    """
+    gc.collect()
+    try:
+        load_provider()
+    except TpmUnusable as problem:
+        raise LinkRefused(f"{KEY_FILE} is in a TPM that cannot be used: {problem}") from None
 
 
 def _text(key: str, secret: bytes) -> str:

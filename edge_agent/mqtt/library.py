@@ -160,6 +160,7 @@ class LibraryClient(_ClosesFailedSockets):
             if not await self._ends_within(THREAD_END_S):
                 return
         self._reset_sockets()  # otherwise its wake-up sockets stay open until the object dies
+        self._ssl_context = None  # a key in a TPM takes up room there for as long as somebody has its context
 
     async def _ends_within(self, limit_s: float) -> bool:
         loop = asyncio.get_running_loop()

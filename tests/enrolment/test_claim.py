@@ -61,11 +61,17 @@ class Shown:
 
 
 async def claimed(
-    gateway: Gateway, folder: Path, monkeypatch: pytest.MonkeyPatch, machine_id: str = "machine_731"
+    gateway: Gateway,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    machine_id: str = "machine_731",
+    *,
+    key_store: str = "file",
 ) -> str:
-    """Runs `init --claim` while a person enters the code; the output of the command."""
+    """Runs `init --claim` while a person enters the code; what the command shows."""
     shown, machine = Shown(monkeypatch), NewMachine(load_settings(REPOSITORY / "config" / "demo.toml"))
     arguments = init_arguments(folder, str(gateway.http.base_url), machine.ports)
+    arguments += ["--key-store", key_store]
     running = asyncio.create_task(asyncio.to_thread(machine.init, *arguments))
     while shown.code() is None:
         assert not running.done(), running.result().output
@@ -73,7 +79,7 @@ async def claimed(
     assert (await approve(gateway, shown.code() or "", machine_id)).status_code == 201
     result = await running
     assert result.exit_code == 0, result.output
-    return str(result.output)
+    return "\n".join([*shown.lines, result.output])
 
 
 async def test_init_gets_everything_from_the_gateway(

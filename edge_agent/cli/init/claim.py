@@ -18,8 +18,9 @@ from edge_agent.cli.init.store import GROUP
 from edge_agent.cli.text.language import _, from_daemon
 from edge_agent.enrolment.client import EnrolmentClient, GatewayUnreachable
 from edge_agent.enrolment.files import AUTHORITY, CERTIFICATE, KEY, write_enrolled
-from edge_agent.enrolment.machine_key import MachineKey
+from edge_agent.enrolment.key_store import EnrolmentKey, KeyStore, make_key, read_key, store_of
 from edge_agent.errors import Code, ConfigError, Refusal
+from edge_agent.mqtt.tpm_provider import TpmUnusable
 from edge_agent.process.board_serial import board_serial
 from edge_agent.protocol.enrolment import POLL_S, Enrolled, gateway_url, shown_code
 from edge_agent.runtime.ids import Ids
@@ -60,17 +61,27 @@ def _sleep(seconds: float) -> None:
     Event().wait(seconds)
 
 
-def claim(url: str, output: Path, pause: Callable[[float], object] = _sleep) -> Claimed:
-    """Shows codes until one was entered at the gateway. The key of an earlier attempt is used again.
+def claim_if_asked(url: str | None, output: Path, store: KeyStore | None) -> Claimed | None:
+    """See `claim`; None without an address. Raises `BadAnswer`."""
+    if url is not None:
+        return claim(url, output, store or KeyStore.AUTO)
+    if store is not None:
+        raise BadAnswer(_("--key-store: without --claim no key is made"))
+    return None
 
-    Raises `BadAnswer` for an unusable address, folder or answer.
+
+def claim(url: str, output: Path, store: KeyStore, pause: Callable[[float], object] = _sleep) -> Claimed:
+    """Shows codes until one was entered at the gateway. The key of an earlier attempt is used again. `store`:
+    where a new key goes.
+
+    Raises `BadAnswer` for an unusable address, folder, TPM or answer.
     """
     state = STATE_FOLDER if output == DEFAULT_CONFIG else output.parent
     folder = state / "enrolment"
     try:
         address = gateway_url(url)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key = _key(folder / KEY)
+        key = _key(folder / KEY, store)
         enrolled = _wait(EnrolmentClient(address, key), pause)
         write_enrolled(folder, enrolled)
         _for_the_service(folder)
@@ -78,9 +89,12 @@ def claim(url: str, output: Path, pause: Callable[[float], object] = _sleep) -> 
         raise BadAnswer(f"--claim: {from_daemon(str(problem))}") from None
     except OSError as problem:
         raise BadAnswer(f"{folder}: {problem.strerror}") from None
-    except (Refusal, ConfigError) as problem:
-        words = problem.message if isinstance(problem, Refusal) else str(problem)
-        raise BadAnswer(_("the gateway refuses: {reason}", reason=from_daemon(words))) from None
+    except TpmUnusable as problem:
+        raise BadAnswer(f"--key-store {store}: {from_daemon(str(problem))}") from None
+    except ConfigError as problem:  # of the key's file
+        raise BadAnswer("\n".join(from_daemon(str(one)) for one in problem.findings)) from None
+    except Refusal as problem:
+        raise BadAnswer(_("the gateway refuses: {reason}", reason=from_daemon(problem.message))) from None
     problems.print(
         _("claimed as {machine}: {name}", machine=enrolled.machine_id, name=enrolled.name),
         style="green",
@@ -90,11 +104,25 @@ def claim(url: str, output: Path, pause: Callable[[float], object] = _sleep) -> 
     return Claimed(address, folder, enrolled)
 
 
-def _key(path: Path) -> MachineKey:
+def _key(path: Path, store: KeyStore) -> EnrolmentKey:
+    """The key of an earlier attempt, else a new one; says where it is. Raises `BadAnswer` where the earlier
+    one is not where it was asked for."""
     if path.exists():
-        return MachineKey.read(path)
-    key = MachineKey.make()
-    key.write(path)
+        there = store_of(path)
+        if store not in (KeyStore.AUTO, there):
+            why = _("{file} is a key of another kind; remove it first", file=path)
+            raise BadAnswer(f"--key-store {store}: {why}")
+        key, why_not = read_key(path), ""
+    else:
+        key, why_not = make_key(path, store)
+        there = store_of(path)
+    if there is KeyStore.TPM:
+        said = _("the machine's key is in the TPM")
+    elif why_not:
+        said = _("the machine's key is in a file: {reason}", reason=from_daemon(why_not))
+    else:
+        said = _("the machine's key is in a file")
+    problems.print(said, highlight=False, markup=False, soft_wrap=True)
     return key
 
 

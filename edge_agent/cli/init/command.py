@@ -62,6 +62,7 @@ def init(
     profiles: options.Profiles = None,
     as_json: AsJson = False,
     claim: options.Claim = None,
+    key_store: options.Store = None,
     machine_id: options.MachineId = None,
     name: options.Name = None,
     place: options.Place = None,
@@ -100,7 +101,7 @@ def init(
     said = {key: value for key, value in context.params.items() if key in KEYS and value is not None}
     try:
         _ready(output, force=force)
-        claimed = None if claim is None else at_gateway.claim(claim, output)
+        claimed = at_gateway.claim_if_asked(claim, output, key_store)
         interview = _interview(answers, said | ({} if claimed is None else claimed.answers()))
         known = _profiles(output, profiles)
         if interview.somebody:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_agent.enrolment.key_store import KeyStore
+
 
 def option(text: str, metavar: str = "TEXT") -> Any:
     """An option whose default the interview knows."""
@@ -22,6 +24,10 @@ Thorough = Annotated[
 Profiles = Annotated[Path | None, option("folder of device profiles, beside the package's own", "DIR")]
 Claim = Annotated[
     str | None, option("gateway that this machine is claimed at: it shows a code to enter there", "URL")
+]
+Store = Annotated[
+    KeyStore | None,
+    option("where the key of --claim goes; auto: a TPM if it can be used", "auto|file|tpm"),
 ]
 MachineId = Annotated[str | None, option("id of the machine, as the gateway knows it")]
 Name = Annotated[str | None, option("what people call it")]
