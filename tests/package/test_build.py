@@ -229,6 +229,7 @@ def test_the_control_file_lists_the_dependencies(tmp_path: Path, arch: str) -> N
     found = fields(deb)
     assert (found["Package"], found["Version"], found["Architecture"]) == ("edge-agent", "1.2.3", arch)
     assert "python3 (<< 3.12)" in found["Depends"]
+    assert found["Suggests"] == "openssl, tpm2-openssl (>= 1.3)"
     assert ("python3-nacl" in found["Depends"]) is (arch == "armhf")
     link = contents(deb).get("/usr/lib/edge-agent/lib/python3.11/site-packages/nacl")
     assert (link is not None) is (arch == "armhf")

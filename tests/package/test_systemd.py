@@ -127,9 +127,8 @@ def hardening(machine: Booted) -> None:
     facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert int(facts["CapBnd"], 16) == 0
     assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
-    groups = {
-        machine.run("getent", "group", name).split(":")[2] for name in ("dialout", "input", "edge-agent")
-    }
+    names = ("dialout", "input", "systemd-journal", "tss", "edge-agent")
+    groups = {machine.run("getent", "group", name).split(":")[2] for name in names}
     assert set(facts["Groups"].split()) == groups
     status = json.loads(machine.run("edge-agent", "status", "--json"))
     assert status["clock_synced"] is False

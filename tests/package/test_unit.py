@@ -149,7 +149,14 @@ def test_the_service_is_always_restarted_and_a_hang_is_noticed() -> None:
 def test_the_user_is_made_and_may_use_serial_ports() -> None:
     lines = (FOLDER / "edge-agent.sysusers").read_text(encoding="utf-8").splitlines()
     assert lines[0].split()[:2] == ["u", "edge-agent"]
-    assert {"m edge-agent dialout", "m edge-agent input"} <= set(lines)
+    assert {"m edge-agent dialout", "m edge-agent input", "m edge-agent tss"} <= set(lines)
+
+
+def test_the_daemon_may_open_a_tpm_and_no_other_kind_of_device_than_before() -> None:
+    allowed = re.findall(r"^DeviceAllow=(.+)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)
+    serial = {f"char-tty{kind} rw" for kind in ("USB", "ACM", "S", "AMA", "mxc", "SC")}
+    assert set(allowed) == serial | {"char-input r", "char-tpm rw"}
+    assert service_of(UNIT)["DevicePolicy"] == "closed"
 
 
 def test_ftdi_adapters_answer_at_once() -> None:

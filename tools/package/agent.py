@@ -72,7 +72,7 @@ AGENT = Package(
     name="edge-agent",
     requirements="device.txt",
     architectures=("amd64", "arm64", "armhf"),
-    relations="Recommends: systemd, udev\n",
+    relations="Recommends: systemd, udev\nSuggests: openssl, tpm2-openssl (>= 1.3)\n",
     description="""\
 Description: daemon of a parcel locker, and the technician's commands
  Drives locks, door contacts, scales and relays over RS-485, decides every
