@@ -122,6 +122,6 @@ def _reason(command: str, errors: str) -> str:
     if "Could not read" in errors:
         return "the TPM does not load the key; another one made it, or its owner has cleared it"
     lines = errors.strip().splitlines()
-    told = [line.rpartition(":")[2].strip() for line in lines if ":tpm2::" in line or ":lib(" in line]
-    why = (told or lines or ["no reason given"])[0]
+    named = [line.rpartition(":")[2].strip() for line in lines if ":tpm2::" in line or ":lib(" in line]
+    why = (named or lines or ["no reason given"])[0]
     return f"openssl {command}: {why}"

@@ -29,9 +29,9 @@ echo "set-up: fetching the module of Debian 13's tpm2-openssl into $folder"
 lists=$(mktemp -d)
 trap 'rm -rf "$lists"' EXIT
 # The mirror that this machine's apt uses.
-mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m 1 '/debian/\?$' || true)
+mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m 1 '/debian/\?$') || fail
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} trixie main" >"$lists/sources.list"
+echo "deb [signed-by=$keyring] $mirror trixie main" >"$lists/sources.list"
 mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial"
 own=(-o "Dir::Etc::sourcelist=$lists/sources.list" -o "Dir::Etc::sourceparts=/dev/null" -o "Dir::State::lists=$lists/lists"
     -o "Dir::Cache=$lists/cache" -o "APT::Sandbox::User=$(id -un)")
