@@ -42,6 +42,7 @@ from edge_agent.protocol.enrolment import (
 DAY_S = 86_400.0
 EXPIRED_CODE = "the claim code has expired; let the machine show a new one"
 UNKNOWN_CODE = "no machine shows this code"
+ANOTHER_CLAIM = "another machine shows this code, not the one that was chosen"
 IS_ENROLLED = " is enrolled already; replace it or revoke it"
 TOO_LATE = "the certificate ended longer ago than the grace; claim the machine again"
 
@@ -104,14 +105,15 @@ class Enrolment:
         actor: str,
         *,
         replaces: bool,
+        claim_id: str | None = None,
         also: Callable[[Connection, str], None],
     ) -> EnrolledMachine:
         """Claims the machine that shows a code, and issues its certificate. `replaces`: the machine_id is
-        enrolled already, and the board was exchanged. `also` is done in the same transaction, with the
-        result.
+        enrolled already, and the board was exchanged. `claim_id`: the claim that is meant, if the person
+        chose one. `also` is done in the same transaction, with the result.
 
-        Raises `Refusal`: `NOT_FOUND` for an unknown or expired code, `NOT_ALLOWED` for one that was used, or
-        for a machine_id that is enrolled.
+        Raises `Refusal`: `NOT_FOUND` for an unknown or expired code, `NOT_ALLOWED` for one that was used or
+        belongs to another claim, or for a machine_id that is enrolled.
         """
         now_s = self._clock()
         refusals: list[Refusal] = []
@@ -119,7 +121,7 @@ class Enrolment:
         def work(db: Connection) -> EnrolledMachine | None:
             refusals.clear()
             try:
-                claim = self._usable(db, code, now_s)
+                claim = self._usable(db, code, claim_id, now_s)
                 known = enrolled(db, place.machine_id)
                 if known is not None and known.revoked_s is None and not replaces:
                     raise Refusal(Code.NOT_ALLOWED, f"{place.machine_id}{IS_ENROLLED}")
@@ -140,11 +142,14 @@ class Enrolment:
             raise refusals[0]
         return machine
 
-    def _usable(self, db: Connection, code: str, now_s: float) -> Claim:
+    def _usable(self, db: Connection, code: str, claim_id: str | None, now_s: float) -> Claim:
         found = claims_with(db, code_hash(code))
-        for claim in found:
-            if claim.state == PENDING and claim.expires_s >= now_s:
+        usable = [claim for claim in found if claim.state == PENDING and claim.expires_s >= now_s]
+        for claim in usable:
+            if claim_id in (None, claim.claim_id):
                 return claim
+        if usable:
+            raise Refusal(Code.NOT_ALLOWED, ANOTHER_CLAIM)
         if any(claim.state == APPROVED for claim in found):
             raise _used(found[0])
         raise Refusal(Code.NOT_FOUND, EXPIRED_CODE if found else UNKNOWN_CODE)

@@ -47,6 +47,9 @@ class ApprovalBody(JsonBody):
     replaces: bool = described(
         "Whether the machine_id is enrolled already, and its board was exchanged.", False, default=False
     )
+    claim_id: Annotated[str, Field(strict=True, min_length=1, max_length=64)] | None = described(
+        "Which claim is meant; the code of another one is refused then.", "claim_0f1e2d3c", default=None
+    )
 
 
 class ClaimView(JsonBody):
@@ -138,7 +141,9 @@ async def approve(body: Annotated[ApprovalBody, Body()], parts: WithParts, actor
         record_act(db, actor, "claim machine", body.machine_id, result[:64], now_s)
 
     place = MachinePlace(body.machine_id, body.name, body.location, body.latitude, body.longitude)
-    made = await _enrolment(parts).approve(body.code, place, actor.name, replaces=body.replaces, also=record)
+    made = await _enrolment(parts).approve(
+        body.code, place, actor.name, replaces=body.replaces, claim_id=body.claim_id, also=record
+    )
     return _view(made)
 
 

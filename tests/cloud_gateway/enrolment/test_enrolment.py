@@ -163,6 +163,24 @@ async def test_a_claim_code_works_once_and_a_second_use_is_shown(tmp_path: Path,
         assert [one["machine_id"] for one in only] == ["machine_1"]
 
 
+async def test_the_code_of_another_machine_than_the_chosen_one_is_refused(
+    tmp_path: Path, broker: Broker
+) -> None:
+    async with enrolling(tmp_path, broker) as gateway:
+        machine, other = Machine(gateway), Machine(gateway)
+        await machine.ask()
+        await other.ask()
+        wrong = await approve(gateway, other.code, "machine_1", claim_id=machine.claim_id)
+        assert (wrong.status_code, wrong.json()["code"]) == (400, Code.NOT_ALLOWED)
+        assert wrong.json()["message"] == "another machine shows this code, not the one that was chosen"
+        other.code = machine.code
+        await other.ask()  # a newer claim under the same code takes nothing from the chosen one
+        right = await approve(gateway, machine.code, "machine_1", claim_id=machine.claim_id)
+        assert right.status_code == 201
+        assert (await machine.collect()).status_code == 200
+        assert (await other.collect()).status_code == 202
+
+
 async def test_a_thief_of_the_code_gets_no_certificate(tmp_path: Path, broker: Broker) -> None:
     """Who has seen the code has not the key: he can neither collect the certificate nor claim a machine of
     his own with it unnoticed."""
