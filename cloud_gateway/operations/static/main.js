@@ -1,14 +1,18 @@
-// The fleet page: the list of machines at `#/`, one machine at `#/ID`. What is shown is read again now and then.
+// The fleet page: the list of machines at `#/`, one machine at `#/ID`, other views at `#/-/NAME`: no machine's id has a
+// slash. What is shown is read again now and then.
 
-import { claimMachine } from "./acts.js";
-import { may, settings } from "./api.js";
+import { settings } from "./api.js";
 import { byId, make, setText } from "./elements.js";
+import { loadEnrolment, openEnrolment, prepareClaims } from "./enrolment.js";
 import { loadList, prepareList } from "./list.js";
 import { loadMachine, openMachine } from "./machine.js";
 import { choose, language, LANGUAGES, t } from "./words.js";
 
 const LIST_EVERY_MS = 15_000;
 const MACHINE_EVERY_MS = 3_000;
+const VIEWS = {
+  enrolment: { title: t("Enrolment"), open: openEnrolment, load: loadEnrolment, everyMs: 5_000 },
+};
 
 let turn = 0; // rises with each change of the address: an older round ends
 let listScroll = 0;
@@ -25,20 +29,20 @@ function translate() {
 
 function show() {
   turn += 1;
-  const id = /^#\/([A-Za-z0-9_-]+)$/.exec(location.hash)?.[1] ?? null;
-  const wasList = !byId("list").hidden;
-  if (wasList && id !== null) listScroll = scrollY;
-  byId("list").hidden = id !== null;
-  byId("machine").hidden = id === null;
-  if (id === null) {
-    document.title = t("Fleet");
-    scrollTo(0, listScroll);
-    rounds(turn, loadList, LIST_EVERY_MS);
-  } else {
-    scrollTo(0, 0);
-    openMachine(id);
-    rounds(turn, loadMachine, MACHINE_EVERY_MS);
+  const [, name, id] = /^#\/(?:-\/(\w+)|([A-Za-z0-9_-]+))$/.exec(location.hash) ?? [];
+  const view = Object.hasOwn(VIEWS, name) ? VIEWS[name] : null;
+  const shown = view ? name : id === undefined ? "list" : "machine";
+  if (!byId("list").hidden && shown !== "list") listScroll = scrollY;
+  for (const section of ["list", "machine", ...Object.keys(VIEWS)]) {
+    byId(section).hidden = section !== shown;
+    byId(`to-${section}`)?.setAttribute("aria-current", section === shown ? "page" : "false");
   }
+  scrollTo(0, shown === "list" ? listScroll : 0);
+  document.title = view ? `${view.title} · ${t("Fleet")}` : t("Fleet");
+  if (shown === "machine") openMachine(id);
+  view?.open();
+  const { load, everyMs } = view ?? (shown === "list" ? { load: loadList, everyMs: LIST_EVERY_MS } : { load: loadMachine, everyMs: MACHINE_EVERY_MS });
+  rounds(turn, load, everyMs);
 }
 
 // Reads again and again while the page is looked at and shows the same.
@@ -58,20 +62,13 @@ async function rounds(mine, load, everyMs) {
   }
 }
 
-function prepareClaims() {
-  const button = byId("claim");
-  button.hidden = !settings.enrols;
-  button.disabled = !may("operator");
-  button.addEventListener("click", () =>
-    claimMachine((text, good) => {
-      byId("claimed").className = good ? "good" : "bad";
-      setText(byId("claimed"), text);
-    }),
-  );
+function prepareViews() {
+  byId("to-enrolment").hidden = !settings.enrols;
 }
 
 translate();
 prepareList();
 prepareClaims();
+prepareViews();
 addEventListener("hashchange", show);
 show();
