@@ -92,6 +92,7 @@ class ServiceCommandHandler:
         self._update_outcome = update_outcome
         self.busy_with = ""
         """The command that is being carried out; empty if there is none."""
+        self._carried_out = ""  # its request_id
         self._one_at_a_time = asyncio.Lock()
         self._replies = Topics(machine_id).reply("")
         self._waiting: asyncio.Queue[tuple[ServiceRow, ServiceCommand]] = asyncio.Queue(MOST_WAITING)
@@ -208,8 +209,10 @@ class ServiceCommandHandler:
         state = self._remote_state()
         on_trial = None if state.trial is None else state.trial.request_id
         for row in unfinished(self._store):
-            if row.command != "config-set" or row.state != "RUNNING" or row.request_id == on_trial:
+            if row.command != "config-set" or row.state != "RUNNING":
                 continue
+            if row.request_id in (on_trial, self._carried_out):
+                continue  # its outcome is not known, or about to be recorded with its own result
             last = state.last
             if last is not None and last.request_id == row.request_id:
                 if last.outcome == "APPLIED":
@@ -223,7 +226,11 @@ class ServiceCommandHandler:
     async def _carry_out(self, row: ServiceRow, command: ServiceCommand) -> None:
         self._reporter.running(row)
         try:
-            result = await self._work.run(command, f"{row.actor} (key {row.key})")
+            self._carried_out = row.request_id
+            try:
+                result = await self._work.run(command, f"{row.actor} (key {row.key})")
+            finally:
+                self._carried_out = ""
         except EdgeAgentError as problem:
             await self._settle(row, _as_refusal(problem))
         except OSError as problem:
