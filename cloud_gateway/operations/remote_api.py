@@ -14,7 +14,7 @@ from cloud_gateway.api.common import NOT_FOUND_ERRORS, GatewayParts, WithParts, 
 from cloud_gateway.api.errors import invalid, not_found
 from cloud_gateway.operations.acts import Actor, record_act
 from cloud_gateway.operations.routes import Acting, actor_of, refuse_without, same_site
-from cloud_gateway.remote.configurations import MachineConfiguration, configuration_of, want
+from cloud_gateway.remote.configurations import configuration_of, want
 from cloud_gateway.remote.releases import (
     STOPPED,
     ReleaseRow,
@@ -24,17 +24,24 @@ from cloud_gateway.remote.releases import (
     newest_releases,
     progress_of,
 )
-from cloud_gateway.remote.requests import ServiceRequest, find_request, requests_of, result_of
+from cloud_gateway.remote.requests import (
+    ServiceRequest,
+    find_request,
+    newest_of,
+    requests_of,
+    result_of,
+)
 from cloud_gateway.remote.work import NO_KEY, RemoteWork
 from cloud_gateway.users import Role
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import Body as JsonBody
-from edge_agent.protocol.api import Identifier, rfc3339
+from edge_agent.protocol.api import Identifier, Text, rfc3339
 from edge_agent.protocol.service_commands import (
     MOST_REMOTE_SETTINGS,
     Right,
     SettingValue,
 )
+from edge_agent.protocol.settable import SETTABLE, Kind, is_settable
 
 PREFIX = "/api/operations/v1"
 LONGEST_LIST = 200
@@ -93,6 +100,17 @@ class ConfigurationBody(JsonBody):
     settings: Annotated[dict[Identifier, SettingValue], Field(max_length=MOST_REMOTE_SETTINGS)] = described(
         "Key paths with values.", SETTINGS
     )
+    reason: Text | None = described(
+        "Why; it stands in the record of acts.", "doors close slowly", default=None
+    )
+
+
+class SettableView(JsonBody):
+    """A key that may be set remotely."""
+
+    key: str = described("Its key path; `*` stands for one name.", "doors.door_ajar_s")
+    kind: Kind = described("What its value is.", "integer")
+    choices: list[str] = described("The values of a choice.", [])
 
 
 class ConfigurationView(JsonBody):
@@ -103,6 +121,11 @@ class ConfigurationView(JsonBody):
     settings: dict[str, Any] = described("Key paths with values.", SETTINGS)
     by: str | None = described("Who wants it.", NAME, default=None)
     wanted_at: str | None = described("Since when.", AT, default=None)
+    sent: ServiceCommandView | None = Field(
+        default=None,
+        description="The command that asked the machine to take this version, and what came of it: a refusal "
+        "names the key path. Absent while it is not sent.",
+    )
     reported: dict[str, Any] | None = described(
         "`state/config` of the machine, see asyncapi.yaml.", {"hash": "9f86d081", "version": 5}, default=None
     )
@@ -239,7 +262,13 @@ async def _found(parts: GatewayParts, request_id: str) -> ServiceRequest:
 @router.get("/machines/{machine_id}/configuration", response_model_exclude_none=True)
 async def configuration(machine_id: str, parts: WithParts) -> ConfigurationView:
     """The wanted remote settings of a machine, what it reports, and its drift."""
-    return _configuration_view(await parts.store.read(lambda db: configuration_of(db, machine_id)))
+    return await parts.store.read(lambda db: _configuration_view(db, machine_id))
+
+
+@router.get("/remote-settings")
+async def remote_settings() -> list[SettableView]:
+    """The keys that may be set remotely; a machine has those of its own sections only."""
+    return [SettableView(key=one.key, kind=one.kind, choices=list(one.choices)) for one in SETTABLE]
 
 
 @router.put(
@@ -255,16 +284,22 @@ async def want_configuration(
     await refuse_without(parts, actor, Role.OPERATOR, "set configuration", machine_id)
     if not _remote(parts).signed:
         raise Refusal(Code.NOT_BUILT, NO_KEY)
+    for key in body.settings:
+        if not is_settable(key):
+            raise invalid(f"settings.{key}", "cannot be set remotely")
     now_s = parts.clock()
 
-    def work(db: Connection) -> MachineConfiguration:
+    def work(db: Connection) -> ConfigurationView:
         version = want(db, machine_id, dict(body.settings), actor.name, now_s)
-        record_act(db, actor, "set configuration", f"{machine_id} version {version}", "done", now_s)
-        return configuration_of(db, machine_id)
+        target = f"{machine_id} version {version}"
+        if body.reason is not None:
+            target += f" ({body.reason})"
+        record_act(db, actor, "set configuration", target, "done", now_s)
+        return _configuration_view(db, machine_id)
 
     wanted = await parts.store.write(work)
     _remote(parts).wake()
-    return _configuration_view(wanted)
+    return wanted
 
 
 @router.post(
@@ -370,13 +405,18 @@ def _command_view(made: ServiceRequest) -> ServiceCommandView:
     )
 
 
-def _configuration_view(found: MachineConfiguration) -> ConfigurationView:
+def _configuration_view(db: Connection, machine_id: str) -> ConfigurationView:
+    found = configuration_of(db, machine_id)
+    sent = newest_of(db, machine_id, "config-set")
+    if sent is not None and sent.arguments.get("version") != found.version:
+        sent = None  # of a version before
     return ConfigurationView(
         machine_id=found.machine_id,
         version=found.version,
         settings=found.settings,
         by=found.actor,
         wanted_at=None if found.wanted_s is None else rfc3339(found.wanted_s),
+        sent=None if sent is None else _command_view(sent),
         reported=None if found.reported is None else found.reported.model_dump(exclude_none=True),
         reported_at=None if found.reported_s is None else rfc3339(found.reported_s),
     )

@@ -168,6 +168,14 @@ def requests_of(db: Connection, machine_id: str, limit: int) -> list[ServiceRequ
     return [_request(row) for row in db.execute(query.order_by(table.position.desc()).limit(limit))]
 
 
+def newest_of(db: Connection, machine_id: str, command: str) -> ServiceRequest | None:
+    """The newest request of one command at a machine; None if there is none."""
+    table = service_requests.c
+    query = select(service_requests).where(table.machine_id == machine_id, table.command == command)
+    row = db.execute(query.order_by(table.position.desc()).limit(1)).one_or_none()
+    return None if row is None else _request(row)
+
+
 def overdue(db: Connection, before_s: float) -> list[str]:
     """The requests without an outcome that were made before an instant."""
     table = service_requests.c

@@ -1,8 +1,5 @@
 """Settings that an operator sets remotely, on top of the machine's file
-(docs/decisions/0050-remote-settings.md).
-
-The list of keys is closed: everything that decides which door opens, for whom, and how, stays with the
-technician at the machine.
+(docs/decisions/0050-remote-settings.md). Which keys there are: `edge_agent.protocol.settable`.
 """
 
 from __future__ import annotations
@@ -11,7 +8,6 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,39 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edge_agent.config.paths import flat
 from edge_agent.errors import ConfigError, Finding, StorageFault
 from edge_agent.process.whole_file import write_whole
+from edge_agent.protocol.settable import is_settable
 
-SETTABLE = (
-    "machine.name",
-    "machine.location",
-    "machine.latitude",
-    "machine.longitude",
-    "mqtt.host",
-    "mqtt.port",
-    "mqtt.keepalive_s",
-    "mqtt.session_expiry_s",
-    "mqtt.reconnect_max_s",
-    "doors.door_ajar_s",
-    "weight.empty_dropoff",
-    "weight.empty_below_g",
-    "weight.weight_change_g",
-    "weight.drift_max_g",
-    "climate.*.setpoint_c",
-    "climate.*.band_c",
-    "climate.*.min_on_s",
-    "climate.*.min_off_s",
-    "climate.*.limit_c",
-    "climate.*.allowed_min",
-    "climate.*.precondition_min",
-    "climate.*.no_effect_min",
-    "climate.*.least_change_c",
-    "signal.on_max_s",
-    "screen.language",
-    "screen.back_s",
-    "screen.help",
-    "screen.speech",
-    "retention.reservations_days",
-)
-"""Key paths that may be set remotely; `*` stands for one name."""
 NOT_SETTABLE = "cannot be set remotely: it is for a technician at the machine"
 
 
@@ -107,16 +72,6 @@ class Merged:
     document: dict[str, Any]
     keys: frozenset[str] = frozenset()
     drift: tuple[Drift, ...] = field(default=())
-
-
-def is_settable(key: str) -> bool:
-    """Whether a key path may be set remotely."""
-    parts = key.split(".")
-    for pattern in SETTABLE:
-        wanted = pattern.split(".")
-        if len(wanted) == len(parts) and all(map(fnmatchcase, parts, wanted)):
-            return True
-    return False
 
 
 def forbidden(settings: Mapping[str, Any]) -> list[Finding]:

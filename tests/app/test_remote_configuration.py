@@ -17,7 +17,6 @@ from edge_agent.config import Settings
 from edge_agent.config.remote_settings import (
     RemoteSettings,
     RemoteState,
-    is_settable,
     read_remote,
     remote_file,
 )
@@ -25,6 +24,7 @@ from edge_agent.errors import Code, LinkFault, Refusal
 from edge_agent.journal.configurations import configurations
 from edge_agent.mqtt.event_queue import EventQueue
 from edge_agent.mqtt.messages import Message, OnAcknowledged
+from edge_agent.protocol.settable import is_settable
 from edge_agent.runtime.writer import ThreadWriter
 from tests.support.served import Served, served
 

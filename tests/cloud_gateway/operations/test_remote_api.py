@@ -237,6 +237,39 @@ async def test_a_wanted_configuration_is_sent_once_and_reported(tmp_path: Path, 
         assert ("set configuration", "done") in await at.acts()
 
 
+async def test_what_a_machine_refuses_stands_with_its_wanted_configuration(
+    tmp_path: Path, broker: Broker
+) -> None:
+    async with operations(tmp_path, broker) as at:
+        path = f"/machines/{MACHINE}/configuration"
+        body = {"settings": {"doors.door_ajar_s": 0}, "reason": "they close slowly"}
+        wanted = await at.call("PUT", path, body)
+        assert "sent" not in wanted.json()
+        await eventually(lambda: at.peer.commands)
+        error = {"code": 3, "message": "doors.door_ajar_s: must be at least 1", "details": []}
+        report(at.peer, at.peer.commands[0], state="FAILED", error=error)
+        await at.until(at.peer.commands[0].body["request_id"], "FAILED")
+        found = (await at.call("GET", path)).json()
+        assert (found["sent"]["state"], found["sent"]["error"]) == ("FAILED", error)
+        again = await at.call("PUT", path, {"settings": {}})
+        assert "sent" not in again.json()  # the refusal was of the version before
+        text = (await at.gateway.http.get("/operations/acts.jsonl", auth=ADA)).text
+        assert f'"target": "{MACHINE} version 1 (they close slowly)"' in text
+
+
+async def test_a_key_that_is_not_on_the_closed_list_is_not_sent(tmp_path: Path, broker: Broker) -> None:
+    async with operations(tmp_path, broker) as at:
+        path = f"/machines/{MACHINE}/configuration"
+        listed = (await at.call("GET", "/remote-settings")).json()
+        assert {"key": "doors.door_ajar_s", "kind": "integer", "choices": []} in listed
+        for key in ("doors.closed_level", "access.technicians", "climate.a.b.setpoint_c", "unlock.attempts"):
+            refused = await at.call("PUT", path, {"settings": {"machine.name": "North", key: 1}})
+            assert (refused.status_code, refused.json()["code"]) == (400, Code.INVALID_ARGUMENT)
+            assert refused.json()["message"] == f"settings.{key}: cannot be set remotely"
+        assert "version" not in (await at.call("GET", path)).json()
+        assert at.peer.commands == []
+
+
 @asynccontextmanager
 async def at_reported(at: Operations, path: str, version: int) -> AsyncIterator[None]:
     """Goes on when the gateway has taken in a reported version."""
@@ -277,6 +310,7 @@ ACTS: tuple[tuple[str, str, Any, Role], ...] = (
     ("GET", f"/machines/{MACHINE}/service-commands", None, Role.READER),
     ("GET", "/service-commands/svc_1", None, Role.READER),
     ("GET", f"/machines/{MACHINE}/configuration", None, Role.READER),
+    ("GET", "/remote-settings", None, Role.READER),
     ("GET", "/releases", None, Role.READER),
     ("GET", "/releases/rel_1", None, Role.READER),
     ("GET", "/service-commands/svc_1/result", None, Role.SUPPORT),
