@@ -17,9 +17,18 @@ export async function get(path) {
 }
 
 // The answer of a POST; throws an `Error` with the reason. `id` makes a repeat harmless.
-export async function post(path, body, id) {
+export function post(path, body, id) {
+  return send("POST", path, body, id);
+}
+
+// The answer of a PUT; throws an `Error` with the reason.
+export function put(path, body, id) {
+  return send("PUT", path, body, id);
+}
+
+async function send(method, path, body, id) {
   const headers = { "Content-Type": "application/json", "X-Request-ID": id };
-  return read(await fetch(BASE + path, { method: "POST", headers, body: JSON.stringify(body) }));
+  return read(await fetch(BASE + path, { method, headers, body: JSON.stringify(body) }));
 }
 
 async function read(answer) {

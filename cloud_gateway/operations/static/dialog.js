@@ -13,12 +13,14 @@ export async function report(onDone, text, act) {
   }
 }
 
-// Asks for a reason; null if the person cancels. `also`: a second question; `id`: the same for each attempt.
-export async function ask(title, text, confirm, also = "", needsReason = true) {
+// Asks for a reason; null if the person cancels. `also`: a second question; `form`: what is filled in before; `id` of the
+// answer: the same for each attempt.
+export async function ask(title, text, confirm, also = "", needsReason = true, form = null) {
   const reason = make("input", { required: true, maxlength: 200, autocomplete: "off", pattern: ".*\\S.*" });
   const more = make("input", { type: "checkbox" });
   const given = await confirmed(title, confirm, [
     make("p", {}, text),
+    form,
     needsReason ? make("label", {}, t("Reason"), " ", reason) : null,
     also ? make("label", { class: "check" }, more, " ", also) : null,
   ]);

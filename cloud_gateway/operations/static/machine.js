@@ -3,6 +3,7 @@
 import { cellButtons, closeTicket, requestService } from "./acts.js";
 import { get, may, settings } from "./api.js";
 import { drawCells, signText, USES } from "./cells.js";
+import { configurationRows, editSettings } from "./configuration.js";
 import { byId, fill, make, setText } from "./elements.js";
 import { linkText, PROBLEMS } from "./list.js";
 import { ago, lasting, moment, share, t } from "./words.js";
@@ -31,7 +32,7 @@ export function openMachine(id) {
     part("tickets", t("Maintenance tickets"), make("div", { id: "ticket-rows" })),
     part("events", t("Last events"), make("ol", { id: "event-rows", class: "lines scrolled", tabindex: 0, "aria-labelledby": "events-title" })),
     settings.remote ? part("remote", t("Remote work"), make("div", { id: "remote-buttons", class: "buttons" }), make("ol", { id: "command-rows", class: "lines scrolled", tabindex: 0, "aria-labelledby": "remote-title" })) : "",
-    settings.remote ? part("configuration", t("Configuration"), make("div", { id: "configuration-rows" })) : "",
+    settings.remote ? part("configuration", t("Configuration"), make("div", { id: "configuration-rows" }), make("div", { class: "buttons" }, settingsButton())) : "",
     part("acts", t("What people did here"), make("ol", { id: "act-rows", class: "lines scrolled", tabindex: 0, "aria-labelledby": "acts-title" })),
   );
   byId("machine-name").focus();
@@ -161,22 +162,12 @@ function remoteWork() {
     return [moment(one.requested_at), one.command, one.by, one.state, ended, one.error?.message].filter(Boolean).join(" · ");
   }, remote.commands === null ? t("unknown") : t("Nothing yet."));
   const known = remote.configuration;
-  fill(byId("configuration-rows"), JSON.stringify(known), () => (known === null ? [make("p", {}, t("unknown"))] : configuration(known)));
+  fill(byId("configuration-rows"), JSON.stringify(known), () => (known === null ? [make("p", {}, t("unknown"))] : configurationRows(known)));
+  byId("change-settings").disabled = known === null || !may("operator");
 }
 
-function configuration(known) {
-  const reported = known.reported ?? {};
-  const drift = (reported.drift ?? []).map((one) => t("{key}: here {local}, wanted {desired}", { key: one.key, local: JSON.stringify(one.local ?? null), desired: JSON.stringify(one.desired ?? null) }));
-  const last = reported.last === undefined ? "" : [reported.last.outcome, reported.last.detail].filter(Boolean).join(": ");
-  const rows = [
-    [t("Wanted version"), known.version ?? t("none")],
-    [t("Reported version"), reported.version ?? t("none")],
-    [t("Hash"), (reported.hash ?? t("unknown")).slice(0, 16)],
-    [t("Last change"), last || t("none")],
-    [t("Changed at the machine"), drift.join("; ") || t("none")],
-    [t("Settings"), Object.entries(known.settings ?? {}).map(([key, value]) => `${key} = ${JSON.stringify(value)}`).join(", ") || t("none")],
-  ];
-  return [make("dl", {}, ...rows.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(text)))))];
+function settingsButton() {
+  return make("button", { id: "change-settings", type: "button", disabled: true, onclick: () => editSettings(machineId, done) }, t("Change the settings"));
 }
 
 function done(text, good) {
