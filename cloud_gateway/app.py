@@ -39,7 +39,7 @@ from cloud_gateway.machines.observations import TELEMETRY, Observations
 from cloud_gateway.machines.sealed_ids import Seals
 from cloud_gateway.metrics.page import MetricsParts
 from cloud_gateway.operations import api as fleet_api
-from cloud_gateway.operations import enrolment_api, fleet_page, privacy_api, remote_api
+from cloud_gateway.operations import enrolment_api, fleet_page, privacy_api, releases_api, remote_api
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.operations.fleet import Fleet
 from cloud_gateway.rate_limits import RateLimits
@@ -95,7 +95,7 @@ def create_app(
         _front(settings),
     ]
     if settings.has_operators:
-        routers += [operations.router, fleet_api.router, remote_api.router]
+        routers += [operations.router, fleet_api.router, remote_api.router, releases_api.router]
         routers += [enrolment_api.router, privacy_api.router, fleet_page.router]
     for router in routers:
         app.include_router(router)

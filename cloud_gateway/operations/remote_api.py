@@ -1,8 +1,7 @@
-"""`/api/operations/v1`, remote work: service commands, configurations and releases."""
+"""`/api/operations/v1`, remote work: service commands and configurations."""
 
 from __future__ import annotations
 
-import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
@@ -15,15 +14,6 @@ from cloud_gateway.api.errors import invalid, not_found
 from cloud_gateway.operations.acts import Actor, record_act
 from cloud_gateway.operations.routes import Acting, actor_of, refuse_without, same_site
 from cloud_gateway.remote.configurations import configuration_of, want
-from cloud_gateway.remote.releases import (
-    STOPPED,
-    ReleaseRow,
-    add_release,
-    end_release,
-    find_release,
-    newest_releases,
-    progress_of,
-)
 from cloud_gateway.remote.requests import (
     ServiceRequest,
     find_request,
@@ -132,35 +122,6 @@ class ConfigurationView(JsonBody):
     reported_at: str | None = described("When it reported.", AT, default=None)
 
 
-class ReleaseBody(JsonBody):
-    """A version of the daemon for some machines, or all."""
-
-    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+~:-]{0,63}$")] = described(
-        "The version.", "0.3.0"
-    )
-    machine_ids: Annotated[list[Identifier], Field(max_length=100_000)] | None = described(
-        "Which machines; absent: every machine that is known.", ["machine_123"], default=None
-    )
-
-
-class ReleaseView(JsonBody):
-    """A release, and how far its machines are."""
-
-    release_id: str = described("Its id.", "rel_0f1e2d3c")
-    version: str = described("The version.", "0.3.0")
-    by: str = described("Who began it.", NAME)
-    begun_at: str = described("When it began.", AT)
-    state: str = described("RUNNING, STOPPED or FINISHED.", "RUNNING")
-    reason: str = described("Why it stopped.", "1 of 5 machines of wave 1 went back: machine_7", default="")
-    ended_at: str | None = described("When it ended.", AT, default=None)
-    results: dict[str, int] = described("Number of machines by result.", {"APPLIED": 5, "WAITING": 95})
-    machines: dict[str, dict[str, Any]] = described(
-        "Wave and result of each machine.",
-        {"machine_123": {"wave": 1, "result": "APPLIED"}},
-        default_factory=dict,
-    )
-
-
 router = APIRouter(
     prefix=PREFIX,
     dependencies=[Depends(actor_of)],
@@ -178,7 +139,8 @@ router = APIRouter(
 Limit = Annotated[int, Query(ge=1, le=LONGEST_LIST)]
 
 
-def _remote(parts: GatewayParts) -> RemoteWork:
+def remote_work(parts: GatewayParts) -> RemoteWork:
+    """The part that sends what is wanted of machines."""
     assert parts.remote is not None
     return parts.remote
 
@@ -206,7 +168,7 @@ async def request_service_command(
         raise invalid("command", f"is requested by {instead}")
     await refuse_without(parts, actor, needed, act, target)
     try:
-        made = await _remote(parts).request(machine_id, body.command, body.arguments, actor.name)
+        made = await remote_work(parts).request(machine_id, body.command, body.arguments, actor.name)
     except Refusal as refusal:
         await _record(parts, actor, act, target, refusal.code.name)
         raise
@@ -282,7 +244,7 @@ async def want_configuration(
     """Replaces the wanted remote settings of a machine. It is asked to take them at once, or when it comes
     online; it takes them as a whole or not at all, and back by itself if it does not reach the broker."""
     await refuse_without(parts, actor, Role.OPERATOR, "set configuration", machine_id)
-    if not _remote(parts).signed:
+    if not remote_work(parts).signed:
         raise Refusal(Code.NOT_BUILT, NO_KEY)
     for key in body.settings:
         if not is_settable(key):
@@ -298,95 +260,8 @@ async def want_configuration(
         return _configuration_view(db, machine_id)
 
     wanted = await parts.store.write(work)
-    _remote(parts).wake()
+    remote_work(parts).wake()
     return wanted
-
-
-@router.post(
-    "/releases", status_code=201, response_model_exclude_none=True, dependencies=[Depends(same_site)]
-)
-async def begin_release(body: Annotated[ReleaseBody, Body()], parts: WithParts, actor: Acting) -> ReleaseView:
-    """Begins a release: at most 5 machines first, then 5 %, 25 % and all. It is stopped by one machine of the
-    first wave that goes back, later by more than 1 % of a wave."""
-    await refuse_without(parts, actor, Role.OPERATOR, "begin release", body.version)
-    if not _remote(parts).signed:
-        raise Refusal(Code.NOT_BUILT, NO_KEY)
-    known = [machine.machine_id for machine in await parts.store.all_machines()]
-    chosen = known if body.machine_ids is None else list(dict.fromkeys(body.machine_ids))
-    for place, machine_id in enumerate(chosen):
-        if machine_id not in set(known):
-            raise invalid(f"machine_ids[{place}]", f"no machine {machine_id} is known")
-    if not chosen:
-        raise Refusal(Code.NOT_ALLOWED, "no machine is known")
-    now_s = parts.clock()
-    release = ReleaseRow(f"rel_{uuid.uuid4().hex}", body.version, actor.name, now_s)
-
-    def work(db: Connection) -> None:
-        add_release(db, release, chosen)
-        record_act(db, actor, "begin release", f"{release.release_id} {body.version}", "done", now_s)
-
-    await parts.store.write(work)
-    _remote(parts).wake()
-    return await _release_view(parts, release, detailed=True)
-
-
-@router.get("/releases", response_model_exclude_none=True)
-async def releases(parts: WithParts, limit: Limit = 20) -> list[ReleaseView]:
-    """The newest releases, newest first, without their machines."""
-    found = await parts.store.read(lambda db: newest_releases(db, limit))
-    return [await _release_view(parts, one, detailed=False) for one in found]
-
-
-@router.get("/releases/{release_id}", response_model_exclude_none=True, responses=NOT_FOUND_ERRORS)
-async def release(release_id: str, parts: WithParts) -> ReleaseView:
-    """One release, with the wave and the result of each machine."""
-    return await _release_view(parts, await _found_release(parts, release_id), detailed=True)
-
-
-@router.post(
-    "/releases/{release_id}/stop",
-    response_model_exclude_none=True,
-    responses=NOT_FOUND_ERRORS,
-    dependencies=[Depends(same_site)],
-)
-async def stop_release(release_id: str, parts: WithParts, actor: Acting) -> ReleaseView:
-    """Stops a release: no further machine gets it. Those that are at it finish by themselves."""
-    await refuse_without(parts, actor, Role.OPERATOR, "stop release", release_id)
-    await _found_release(parts, release_id)
-    now_s = parts.clock()
-
-    def work(db: Connection) -> None:
-        done = end_release(db, release_id, STOPPED, f"stopped by {actor.name}", now_s)
-        record_act(db, actor, "stop release", release_id, "done" if done else "was over", now_s)
-
-    await parts.store.write(work)
-    return await _release_view(parts, await _found_release(parts, release_id), detailed=True)
-
-
-async def _found_release(parts: GatewayParts, release_id: str) -> ReleaseRow:
-    found = await parts.store.read(lambda db: find_release(db, release_id))
-    if found is None:
-        raise not_found("release")
-    return found
-
-
-async def _release_view(parts: GatewayParts, row: ReleaseRow, *, detailed: bool) -> ReleaseView:
-    progress = await parts.store.read(lambda db: progress_of(db, row.release_id))
-    results: dict[str, int] = {}
-    for one in progress.values():
-        results[one.result] = results.get(one.result, 0) + 1
-    machines = {name: {"wave": one.wave + 1, "result": one.result} for name, one in progress.items()}
-    return ReleaseView(
-        release_id=row.release_id,
-        version=row.version,
-        by=row.actor,
-        begun_at=rfc3339(row.begun_s),
-        state=row.state,
-        reason=row.reason,
-        ended_at=None if row.ended_s is None else rfc3339(row.ended_s),
-        results=results,
-        machines=machines if detailed else {},
-    )
 
 
 def _command_view(made: ServiceRequest) -> ServiceCommandView:

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, exists, insert, select, update
 
 from cloud_gateway.db.tables import release_machines, releases
 from cloud_gateway.rollouts.plan import Progress, Result, waves
 
-RUNNING, STOPPED, FINISHED = "RUNNING", "STOPPED", "FINISHED"
+RUNNING, PAUSED, STOPPED, FINISHED = "RUNNING", "PAUSED", "STOPPED", "FINISHED"
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRow:
-    """One release; times in Unix seconds. `state`: RUNNING, STOPPED or FINISHED; `reason`: why it stopped."""
+    """One release; times in Unix seconds. `state`: RUNNING, PAUSED, STOPPED or FINISHED; `reason`: why it
+    stopped."""
 
     release_id: str
     version: str
@@ -62,11 +63,14 @@ def progress_of(db: Connection, release_id: str) -> dict[str, Progress]:
 
 
 def set_sent(db: Connection, release_id: str, machine_id: str, request_id: str, now_s: float) -> bool:
-    """Records by which request a machine gets a release; False if it got it already, from another gateway."""
+    """Records by which request a machine gets a release; False if it got it already, from another gateway,
+    or if the release was paused or stopped meanwhile."""
     table = release_machines
+    runs = exists().where(releases.c.release_id == release_id, releases.c.state == RUNNING)
     values: dict[str, Any] = {"result": "SENT", "since_s": now_s, "request_id": request_id}
     chosen = (table.c.release_id == release_id) & (table.c.machine_id == machine_id)
-    return db.execute(update(table).where(chosen, table.c.result == "WAITING").values(**values)).rowcount == 1
+    waits = update(table).where(chosen, table.c.result == "WAITING", runs)
+    return db.execute(waits.values(**values)).rowcount == 1
 
 
 def set_result_of_request(db: Connection, request_id: str, result: Result, now_s: float) -> None:
@@ -77,10 +81,17 @@ def set_result_of_request(db: Connection, request_id: str, result: Result, now_s
 
 
 def end_release(db: Connection, release_id: str, state: str, reason: str, now_s: float) -> bool:
-    """Ends a release that is under way; False if it is not."""
-    chosen = (releases.c.release_id == release_id) & (releases.c.state == RUNNING)
+    """Ends a release that is under way or paused; False if it is neither."""
+    chosen = (releases.c.release_id == release_id) & releases.c.state.in_((RUNNING, PAUSED))
     values = {"state": state, "reason": reason, "ended_s": now_s}
     return db.execute(update(releases).where(chosen).values(**values)).rowcount == 1
+
+
+def pause_release(db: Connection, release_id: str, *, paused: bool) -> bool:
+    """Lets a release rest, or go on; False if it is over, or does so already."""
+    before, after = (RUNNING, PAUSED) if paused else (PAUSED, RUNNING)
+    chosen = (releases.c.release_id == release_id) & (releases.c.state == before)
+    return db.execute(update(releases).where(chosen).values(state=after)).rowcount == 1
 
 
 def releases_under_way(db: Connection) -> list[ReleaseRow]:

@@ -13,8 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import create_engine
 
+from cloud_gateway.db.tables import metadata
 from cloud_gateway.keys import main as make_key
+from cloud_gateway.remote.releases import ReleaseRow, add_release, end_release, pause_release, set_sent
 from cloud_gateway.settings import Settings
 from cloud_gateway.users import Role
 from cloud_gateway.users import main as users
@@ -306,6 +309,58 @@ async def test_a_release_goes_to_five_and_stops_at_the_first_fallback(tmp_path: 
         assert wrong.json()["message"] == "machine_ids[0]: no machine nobody is known"
 
 
+async def test_a_paused_release_reaches_nobody_until_it_is_resumed(tmp_path: Path, broker: Broker) -> None:
+    async with operations(tmp_path, broker, machines=8) as at:
+        begun = (await at.call("POST", "/releases", {"version": "0.3.0"})).json()
+        assert [one["wave"] for one in begun["waves"]] == [1, 4]
+        path = f"/releases/{begun['release_id']}"
+
+        def asked() -> list[tuple[Peer, Received]]:
+            return [(peer, one) for peer in at.peers for one in peer.commands]
+
+        await eventually(lambda: len(asked()) == 5)
+        paused = (await at.call("POST", f"{path}/pause")).json()
+        assert paused["state"] == "PAUSED"
+        for peer, received in asked():
+            report(peer, received, b'{"version": "0.3.0"}')
+        view: dict[str, Any] = {"results": {}}
+        while view["results"].get("APPLIED") != 5:  # what comes meanwhile is recorded
+            view = (await at.call("GET", path)).json()
+        assert view["waves"][0] == {"wave": 1, "results": {"APPLIED": 5}}
+        assert (view["state"], len(asked())) == ("PAUSED", 5)
+        await at.gateway.app.state.parts.remote._send_releases()  # a round of its own: still nobody
+        assert len(asked()) == 5
+        assert (await at.call("POST", f"{path}/resume")).json()["state"] == "RUNNING"
+        await eventually(lambda: len(asked()) == 8)
+        await at.call("POST", f"{path}/pause")
+        stopped = (await at.call("POST", f"{path}/stop")).json()
+        assert (stopped["state"], stopped["reason"]) == ("STOPPED", "stopped by ada (operations key)")
+        assert (await at.call("POST", f"{path}/resume")).json()["state"] == "STOPPED"  # it is over
+        acts = [one for one in await at.acts() if "release" in one[0]]
+        assert acts == [
+            ("begin release", "done"),
+            ("pause release", "done"),
+            ("resume release", "done"),
+            ("pause release", "done"),
+            ("stop release", "done"),
+            ("resume release", "nothing to do"),
+        ]
+
+
+def test_a_release_that_was_paused_meanwhile_is_not_sent() -> None:
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    with engine.begin() as db:
+        add_release(db, ReleaseRow("rel_1", "0.3.0", "ada", 0.0), ["m1", "m2"])
+        assert pause_release(db, "rel_1", paused=True)
+        assert not pause_release(db, "rel_1", paused=True)
+        assert not set_sent(db, "rel_1", "m1", "svc_1", 1.0)
+        assert pause_release(db, "rel_1", paused=False)
+        assert set_sent(db, "rel_1", "m1", "svc_1", 1.0)
+        assert end_release(db, "rel_1", "STOPPED", "", 2.0)
+        assert not set_sent(db, "rel_1", "m2", "svc_2", 3.0)
+
+
 ACTS: tuple[tuple[str, str, Any, Role], ...] = (
     ("GET", f"/machines/{MACHINE}/service-commands", None, Role.READER),
     ("GET", "/service-commands/svc_1", None, Role.READER),
@@ -321,6 +376,8 @@ ACTS: tuple[tuple[str, str, Any, Role], ...] = (
     ("PUT", f"/machines/{MACHINE}/configuration", {"settings": {}}, Role.OPERATOR),
     ("POST", "/releases", {"version": "1"}, Role.OPERATOR),
     ("POST", "/releases/rel_1/stop", None, Role.OPERATOR),
+    ("POST", "/releases/rel_1/pause", None, Role.OPERATOR),
+    ("POST", "/releases/rel_1/resume", None, Role.OPERATOR),
 )
 
 
