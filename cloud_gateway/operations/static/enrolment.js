@@ -31,7 +31,7 @@ export async function loadEnrolment() {
   show("claims", CLAIMS, claims.map((one) => ({
     id: one.claim_id,
     texts: [one.board || t("unknown"), one.agent_version || t("unknown"), one.address, ago(one.asked_at, now), moment(one.expires_at)],
-    control: () => claimButton(one),
+    control: () => [claimButton(one)],
   })));
   show("attempts", ATTEMPTS, attempts.map((one, at) => ({
     id: String(at),

@@ -6,12 +6,14 @@ import { byId, make, setText } from "./elements.js";
 import { loadEnrolment, openEnrolment, prepareClaims } from "./enrolment.js";
 import { loadList, prepareList } from "./list.js";
 import { loadMachine, openMachine } from "./machine.js";
+import { loadReleases, openReleases } from "./releases.js";
 import { choose, language, LANGUAGES, t } from "./words.js";
 
 const LIST_EVERY_MS = 15_000;
 const MACHINE_EVERY_MS = 3_000;
 const VIEWS = {
   enrolment: { title: t("Enrolment"), open: openEnrolment, load: loadEnrolment, everyMs: 5_000 },
+  releases: { title: t("Releases"), open: openReleases, load: loadReleases, everyMs: 5_000 },
 };
 
 let turn = 0; // rises with each change of the address: an older round ends
@@ -64,6 +66,7 @@ async function rounds(mine, load, everyMs) {
 
 function prepareViews() {
   byId("to-enrolment").hidden = !settings.enrols;
+  byId("to-releases").hidden = !settings.remote;
 }
 
 translate();

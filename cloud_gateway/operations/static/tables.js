@@ -1,6 +1,6 @@
 // Tables of the views. On a narrow screen each row is a block, and each field has its column's name before it.
 
-import { make, setText } from "./elements.js";
+import { fill, make, setText } from "./elements.js";
 
 // A table without rows; its body is `ID-rows`, its frame `ID-table`.
 export function makeTable(id, name, columns) {
@@ -12,8 +12,9 @@ export function makeTable(id, name, columns) {
   );
 }
 
-// Brings the rows up to date. A row is `{ id, texts, control }`: the texts of its first columns, and what makes the control
-// of the last one. A row that is there already keeps its control, so that a click never meets another row's.
+// Brings the rows up to date. A row is `{ id, texts, control, controlKey }`: the texts of its first columns, and what makes
+// the controls of the last one, which are made again when their key differs. A row stays the same element, so that a click
+// never meets another row's control.
 export function drawRows(body, columns, rows) {
   const known = new Map([...body.children].map((made) => [made.dataset.id, made]));
   const wanted = new Set(rows.map((row) => row.id));
@@ -25,12 +26,12 @@ export function drawRows(body, columns, rows) {
   rows.forEach((row, at) => {
     const made = known.get(row.id) ?? emptyRow(columns, row);
     row.texts.forEach((text, place) => setText(made.children[place], text));
+    if (row.control) fill(made.lastChild, row.controlKey ?? "made", row.control);
     if (body.children[at] !== made) body.insertBefore(made, body.children[at] ?? null);
   });
 }
 
 function emptyRow(columns, row) {
   const cells = columns.map((name, at) => make(at ? "td" : "th", { role: at ? "cell" : "rowheader", scope: at ? null : "row", "data-name": row.control && at === columns.length - 1 ? "" : name }));
-  if (row.control) cells.at(-1).append(row.control());
   return make("tr", { role: "row", "data-id": row.id }, ...cells);
 }
