@@ -11,7 +11,6 @@ import json
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from html import escape
-from importlib import resources
 from typing import Annotated, Any
 from zlib import crc32
 
@@ -29,38 +28,17 @@ from edge_agent.console.admission import Admission, Caps
 from edge_agent.console.api import CodeBody
 from edge_agent.console.loopback import serve_on_loopback
 from edge_agent.console.screen.feed import ScreenFeed
+from edge_agent.console.screen.files import HEADERS, HOST, TYPES, hosts_of, names, read
 from edge_agent.console.screen.speech import Speech, SpeechBody
 from edge_agent.console.streams import read_body
 from edge_agent.errors import Refusal
 from edge_agent.protocol.api import Body, rpc_status
 from edge_agent.runtime.local_requests import LocalRequests
 
-HOST = "127.0.0.1"
 CAPS = Caps(24, 24)
 """Connections at once: a browser opens six, and an old page may still be connected. All have one address."""
 LONGEST_ENTRY = 8192
 """Bytes of the body of an entry."""
-TYPES = {"css": "text/css", "js": "text/javascript", "json": "application/json"}
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src data:",
-        "connect-src 'self'",
-        "form-action 'none'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 
 
 class SessionBody(Body):
@@ -74,9 +52,7 @@ class SameOriginMiddleware:
 
     def __init__(self, app: ASGIApp, port: int) -> None:
         self._app = app
-        self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
-        if port == 80:
-            self._hosts |= {HOST, "localhost"}
+        self._hosts = hosts_of(port)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request (ASGI)."""
@@ -158,7 +134,7 @@ def create_screen(local: LocalRequests, feed: ScreenFeed, section: ScreenSection
     settings = escape(json.dumps(given | {"page": identity}))
 
     async def page(_: Request) -> Response:
-        return HTMLResponse(_read("static", "kiosk.html").replace("{{settings}}", settings))
+        return HTMLResponse(read("static", "kiosk.html").replace("{{settings}}", settings))
 
     async def stream(_: Request) -> Response:
         return EventStream(feed.stream(identity))
@@ -198,18 +174,9 @@ async def _file(folder: str, request: Request) -> Response:
     """A file of the page."""
     name = str(request.path_params["name"])
     media_type = TYPES.get(name.rpartition(".")[2])
-    if media_type is None or name not in _names(folder):
+    if media_type is None or name not in names(folder):
         return PlainTextResponse("no such file", 404)
-    return Response(_read(folder, name), media_type=media_type)
-
-
-def _names(folder: str) -> set[str]:
-    return {entry.name for entry in resources.files("edge_agent.console.screen").joinpath(folder).iterdir()}
-
-
-def _read(folder: str, name: str) -> str:
-    """Read for each request: a page is loaded once a day, and need not stay in memory."""
-    return resources.files("edge_agent.console.screen").joinpath(folder, name).read_text(encoding="utf-8")
+    return Response(read(folder, name), media_type=media_type)
 
 
 async def serve_screen(app: Starlette, port: int, serve: Callable[..., Any]) -> None:
