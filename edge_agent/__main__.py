@@ -87,7 +87,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.exit(f"edge-agent: the commands need the extra 'cli' of the package ({error})")
     _use_any_encoding()
-    app(obj=Wires(_line, precise_loop))
+    app(obj=Wires(_line, precise_loop, _claim_page))
 
 
 def _use_any_encoding() -> None:
@@ -104,6 +104,13 @@ def _line(name: str, bus: Any) -> Any:
     from edge_agent.app.transports import bus_with_transport
 
     return bus_with_transport(name, bus)
+
+
+def _claim_page(port: int, language: str) -> Any:
+    """The kiosk's page of a claim code for `edge-agent init --claim`; imported on use."""
+    from edge_agent.console.screen.claim_page import claim_page
+
+    return claim_page(port, language)
 
 
 def keep_rich_out() -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+USUAL_PORT = 8082
+"""The port in the examples, also of the kiosk browser's unit."""
 Language = Literal["en", "de", "id", "ar"]
 """English, German, Indonesian, Arabic: each has a file in `edge_agent/console/screen/messages`."""
 

@@ -451,7 +451,7 @@ def test_all_files_have_the_same_keys_and_placeholders(language: str) -> None:
 
 
 def test_every_message_is_used_and_every_used_one_exists() -> None:
-    source = (STATIC / "main.js").read_text(encoding="utf-8")
+    source = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("main.js", "claim.js"))
     results = {*REASONS.values(), "too_late", "try_again"} - {"no_larger_cell"}  # said at the open door
     used = {key for key in re.findall(r'"([a-z_]+\.[a-z_]+)"', source) if not key.endswith(".js")}
     used |= {f"{result}.{part}" for result in results for part in ("title", "text")}

@@ -6,18 +6,24 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 
 from cloud_gateway.enrolment.authority import FileAuthority, make_authority
 from cloud_gateway.enrolment.machine_keys import public_key_of
 from edge_agent.app.renewal import CertificateRenewal
+from edge_agent.cli.init.kiosk_page import kiosk_page
 from edge_agent.config import load_settings
+from edge_agent.config.screen import USUAL_PORT
+from edge_agent.console.screen.claim_page import claim_page
 from edge_agent.enrolment.client import EnrolmentClient, GatewayUnreachable
 from edge_agent.enrolment.files import CERTIFICATE, KEY, TERM, read_term
 from edge_agent.enrolment.machine_key import MachineKey
@@ -31,6 +37,7 @@ from tests.support.new_machine import NewMachine
 from tests.support.pki import Authority
 from tests.support.real_site import real_site
 from tests.support.secure import LOCALHOST, SecureBroker
+from tools.bench.ports import free_port
 from tools.bench.settings import REPOSITORY
 
 DAY_S = 86_400.0
@@ -65,17 +72,21 @@ async def claimed(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     machine_id: str = "machine_731",
-    *,
+    *options: str,
+    at_kiosk: Callable[[Shown], object] = lambda shown: None,
     key_store: str = "file",
 ) -> str:
-    """Runs `init --claim` while a person enters the code; what the command shows."""
+    """Runs `init --claim` while a person enters the code; the output of the command. With `options` the
+    kiosk's page is served; `at_kiosk` is called while the command waits."""
     shown, machine = Shown(monkeypatch), NewMachine(load_settings(REPOSITORY / "config" / "demo.toml"))
-    arguments = init_arguments(folder, str(gateway.http.base_url), machine.ports)
+    machine.claim_page = claim_page if options else None
+    arguments = [*init_arguments(folder, str(gateway.http.base_url), machine.ports), *options]
     arguments += ["--key-store", key_store]
     running = asyncio.create_task(asyncio.to_thread(machine.init, *arguments))
     while shown.code() is None:
         assert not running.done(), running.result().output
         await asyncio.sleep(0.02)
+    await asyncio.to_thread(at_kiosk, shown)
     assert (await approve(gateway, shown.code() or "", machine_id)).status_code == 201
     result = await running
     assert result.exit_code == 0, result.output
@@ -99,6 +110,60 @@ async def test_init_gets_everything_from_the_gateway(
         certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
         assert certificate.subject.rfc4514_string() == "CN=machine_731"
         assert (await gateway.http.get("/healthz")).status_code == 200
+
+
+async def test_the_kiosks_page_shows_the_same_code_and_ends_with_the_claim(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, seen = free_port(), []
+    address = f"http://127.0.0.1:{port}/claim.json"
+
+    def look(shown: Shown) -> None:
+        while (code := httpx.get(address, trust_env=False).json()["code"]) is None:
+            pass
+        seen.append(code == shown.code())
+
+    async with enrolling(tmp_path, broker) as gateway:
+        options = ("--screen-port", str(port))
+        await claimed(gateway, tmp_path, monkeypatch, "machine_731", *options, at_kiosk=look)
+        assert seen == [True]
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_taken_port_is_named_in_one_line_and_the_terminal_goes_on(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = str(other.getsockname()[1])
+        async with enrolling(tmp_path, broker) as gateway:
+            options = ("--screen-port", port)
+            look = lambda shown: lines.extend(shown.lines)  # noqa: E731
+            await claimed(gateway, tmp_path, monkeypatch, "machine_731", *options, at_kiosk=look)
+    named = [line for line in lines if "screen" in line]
+    assert named == [f"the kiosk's screen does not show the code: port {port}: Address already in use"]
+
+
+def test_the_port_is_that_of_the_file_that_is_replaced(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    @contextmanager
+    def page(port: int, language: str) -> Iterator[Callable[[str | None], None]]:
+        asked.append(port)
+        yield lambda code: None
+
+    file = tmp_path / "locker.toml"
+    for text in ("[screen]\nport = 8099\n", "[screen]\nport = true\n", "screen = 1\n", "not TOML", None):
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text, encoding="utf-8")
+        with kiosk_page(page, file, None):
+            pass
+    with kiosk_page(page, file, 8100):
+        pass
+    assert asked == [8099, USUAL_PORT, USUAL_PORT, USUAL_PORT, USUAL_PORT, 8100]
 
 
 async def test_a_wrong_address_is_named_before_anything_is_searched(tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ from edge_agent.mqtt.credentials import WallTime
 from edge_agent.mqtt.tpm_provider import PEM_BEGIN, PLACE, TpmUnusable
 from edge_agent.protocol.enrolment import KeyAlgorithm, signed_request
 from tests.cloud_gateway.enrolment.test_enrolment import Clock, enrolling
+from tests.enrolment.software_tpm import software_tpm
 from tests.enrolment.test_claim import Enrolled, Shown, claimed, init_arguments
 from tests.support.broker import Broker
 from tests.support.new_machine import NewMachine
 from tests.support.pki import Authority, write_private
 from tests.support.secure import LOCALHOST, Keys, SecureBroker
-from tests.support.software_tpm import software_tpm
 from tools.bench.settings import REPOSITORY
 
 PROVIDERS = (

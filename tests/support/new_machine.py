@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from edge_agent.app.transports import owner_of
 from edge_agent.cli.commands import app
-from edge_agent.cli.init.search import Wires
+from edge_agent.cli.init.search import ClaimPage, Wires
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.health import ObservedFrame
@@ -63,6 +63,7 @@ class NewMachine:
         self.cables: dict[str, MemoryCable] = {}
         self.on_cable: Callable[[MemoryCable], None] = lambda cable: None
         self.on_line: Callable[[], None] = lambda: None
+        self.claim_page: ClaimPage | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -107,7 +108,7 @@ class NewMachine:
 
     def init(self, *arguments: str, typed: Sequence[str] | None = None) -> Result:
         """The command at this machine; `typed`: lines at the terminal."""
-        wires = Wires(self.line, VirtualLoop)
+        wires = Wires(self.line, VirtualLoop, self.claim_page)
         lines = None if typed is None else "".join(f"{line}\n" for line in typed)
         return CliRunner().invoke(app, ["init", *arguments], obj=wires, input=lines)
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from edge_agent.cli.daemon import DEFAULT_CONFIG, problems
 from edge_agent.cli.init.answers import BadAnswer
+from edge_agent.cli.init.kiosk_page import Show, show_nothing
 from edge_agent.cli.init.store import GROUP
 from edge_agent.cli.text.language import _, from_daemon
 from edge_agent.enrolment.client import EnrolmentClient, GatewayUnreachable
@@ -61,18 +62,15 @@ def _sleep(seconds: float) -> None:
     Event().wait(seconds)
 
 
-def claim_if_asked(url: str | None, output: Path, store: KeyStore | None) -> Claimed | None:
-    """See `claim`; None without an address. Raises `BadAnswer`."""
-    if url is not None:
-        return claim(url, output, store or KeyStore.AUTO)
-    if store is not None:
-        raise BadAnswer(_("--key-store: without --claim no key is made"))
-    return None
-
-
-def claim(url: str, output: Path, store: KeyStore, pause: Callable[[float], object] = _sleep) -> Claimed:
-    """Shows codes until one was entered at the gateway. The key of an earlier attempt is used again. `store`:
-    where a new key goes.
+def claim(
+    url: str,
+    output: Path,
+    store: KeyStore,
+    pause: Callable[[float], object] = _sleep,
+    show: Show = show_nothing,
+) -> Claimed:
+    """Shows codes until one was entered at the gateway, also by `show`. The key of an earlier attempt is
+    used again. `store`: where a new key goes.
 
     Raises `BadAnswer` for an unusable address, folder, TPM or answer.
     """
@@ -82,7 +80,7 @@ def claim(url: str, output: Path, store: KeyStore, pause: Callable[[float], obje
         address = gateway_url(url)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = _key(folder / KEY, store)
-        enrolled = _wait(EnrolmentClient(address, key), pause)
+        enrolled = _wait(EnrolmentClient(address, key), pause, show)
         write_enrolled(folder, enrolled)
         _for_the_service(folder)
     except ValueError as problem:
@@ -126,7 +124,7 @@ def _key(path: Path, store: KeyStore) -> EnrolmentKey:
     return key
 
 
-def _wait(client: EnrolmentClient, pause: Callable[[float], object]) -> Enrolled:
+def _wait(client: EnrolmentClient, pause: Callable[[float], object], show: Show) -> Enrolled:
     """Shows a code and asks until it was entered; a new code when one has expired. Raises `Refusal`."""
     for _number in range(MOST_CLAIMS):
         code = Ids().claim_code()
@@ -135,6 +133,7 @@ def _wait(client: EnrolmentClient, pause: Callable[[float], object]) -> Enrolled
         problems.print(_("Enter this code at the gateway's fleet page, with the place of the machine:"))
         problems.print(f"    {shown_code(code)}", style="bold", highlight=False)
         problems.print(_("waiting; Ctrl-C ends"))
+        show(shown_code(code))
         try:
             while True:
                 found = _answered(partial(client.collect, accepted.claim_id), pause)
@@ -144,6 +143,8 @@ def _wait(client: EnrolmentClient, pause: Callable[[float], object]) -> Enrolled
         except Refusal as refusal:
             if refusal.code is not Code.EXPIRED:
                 raise
+        finally:
+            show(None)
     raise Refusal(Code.EXPIRED, "nobody has entered a code")
 
 

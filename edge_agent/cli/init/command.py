@@ -35,8 +35,9 @@ from edge_agent.cli.init.claim import Claimed
 from edge_agent.cli.init.contacts import with_contacts
 from edge_agent.cli.init.found import Search, recognised
 from edge_agent.cli.init.interview import machine_of, site_of, who_and_where
+from edge_agent.cli.init.kiosk_page import kiosk_page
 from edge_agent.cli.init.plan import Machine, notes
-from edge_agent.cli.init.search import FoundBus
+from edge_agent.cli.init.search import FoundBus, Wires
 from edge_agent.cli.init.store import obstacle, put
 from edge_agent.cli.init.summary import summary
 from edge_agent.cli.init.text import Site, document
@@ -46,6 +47,7 @@ from edge_agent.config import Settings
 from edge_agent.config.load import SHIPPED_PROFILES, shipped_profiles
 from edge_agent.config.origin import head
 from edge_agent.drivers.profiles import Profile, load_profile
+from edge_agent.enrolment.key_store import KeyStore
 from edge_agent.errors import ConfigError
 from edge_agent.protocol.api import rfc3339
 from edge_agent.runtime.clock import SystemClock
@@ -63,6 +65,7 @@ def init(
     as_json: AsJson = False,
     claim: options.Claim = None,
     key_store: options.Store = None,
+    screen_port: options.ScreenPort = None,
     machine_id: options.MachineId = None,
     name: options.Name = None,
     place: options.Place = None,
@@ -101,7 +104,7 @@ def init(
     said = {key: value for key, value in context.params.items() if key in KEYS and value is not None}
     try:
         _ready(output, force=force)
-        claimed = at_gateway.claim_if_asked(claim, output, key_store)
+        claimed = _claimed(context.obj, claim, output, key_store, screen_port)
         interview = _interview(answers, said | ({} if claimed is None else claimed.answers()))
         known = _profiles(output, profiles)
         if interview.somebody:
@@ -112,6 +115,19 @@ def init(
     except (BadAnswer, Missing) as problem:
         raise _stop(str(problem), USAGE) from None
     _write(output, force, as_json, claimed, *planned)
+
+
+def _claimed(
+    wires: Wires, url: str | None, output: Path, store: KeyStore | None, port: int | None
+) -> Claimed | None:
+    """What the gateway gave, if the machine is claimed there. `store`: where a new key goes; `port`: of the
+    kiosk's page. Raises `BadAnswer`."""
+    if url is None:
+        if store is not None:
+            raise BadAnswer(_("--key-store: without --claim no key is made"))
+        return None
+    with kiosk_page(wires.claim_page, output, port) as show:
+        return at_gateway.claim(url, output, store or KeyStore.AUTO, show=show)
 
 
 def _interview(answers: Path | None, said: dict[str, str]) -> Interview:

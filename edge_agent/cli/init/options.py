@@ -29,6 +29,16 @@ Store = Annotated[
     KeyStore | None,
     option("where the key of --claim goes; auto: a TPM if it can be used", "auto|file|tpm"),
 ]
+ScreenPort = Annotated[
+    int | None,
+    typer.Option(
+        help="port of the kiosk's page, which shows the code too (default: that of the file, else 8082)",
+        metavar="N",
+        min=1,
+        max=65_535,
+        show_default=False,
+    ),
+]
 MachineId = Annotated[str | None, option("id of the machine, as the gateway knows it")]
 Name = Annotated[str | None, option("what people call it")]
 Place = Annotated[str | None, option("where it stands")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,13 +62,20 @@ class Progress(Protocol):
         """One of them is done."""
 
 
+ClaimPage = Callable[[int, str], AbstractContextManager[Callable[[str | None], None]]]
+"""Serves the page on a port, in a language; what it gives shows a code, or takes it away (None). Raises
+`OSError` if the port cannot be had."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wires:
-    """Makes connections to buses, and their event loop. Comes from `__main__`: they are made in
-    `edge_agent.app`, above this package."""
+    """Makes connections to buses, their event loop, and the kiosk's page of a claim code (port, language).
+    Comes from `__main__`: they are made in `edge_agent.app` and `edge_agent.console`, which this package may
+    not import."""
 
     line: Callable[[str, BusSection], tuple[BusOwner, Transport]]
     loop: Callable[[], asyncio.AbstractEventLoop]
+    claim_page: ClaimPage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.console.screen.claim_page import claim_page
 from edge_agent.process.browser import page_check
 from edge_agent.process.browser.watch import BrowserWatch
 from tests.support.screens.browser import ARGUMENTS
@@ -121,6 +122,16 @@ async def watched(*, served: bool = True, policy: bool = False) -> AsyncIterator
 async def test_a_page_that_is_shown_is_left_alone() -> None:
     async with watched() as kiosk:
         await kiosk.until("the page is shown", more_than=7)  # with three pictures
+        assert kiosk.watch.restarts == 0
+
+
+async def test_the_page_of_a_claim_code_counts_as_the_kiosks_page() -> None:
+    """The kiosk's browser waits for the daemon, and shows what `edge-agent init --claim` serves instead."""
+    async with watched(served=False) as kiosk:
+        await kiosk.until("the daemon does not serve the page")
+        with claim_page(kiosk.port, "en") as show:
+            show("7KQ2M-XW4RT")
+            await kiosk.until("the page is shown", more_than=7)  # with three pictures
         assert kiosk.watch.restarts == 0
 
 
