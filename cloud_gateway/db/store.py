@@ -227,6 +227,10 @@ class Store:
         """A machine's last published state; None also if that cannot be shown."""
         return await self.read(lambda db: find_machine(db, machine_id))
 
+    async def machine_ids(self) -> list[str]:
+        """The id of every machine that ever published its state."""
+        return await self.read(lambda db: list(db.execute(select(machines.c.machine_id)).scalars()))
+
     async def all_machines(self) -> list[Machine]:
         """Every machine that ever published its state; without those whose state cannot be shown."""
         query = select(machines.c.machine_id, machines.c.document)

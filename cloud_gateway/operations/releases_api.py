@@ -94,10 +94,10 @@ async def begin_release(body: Annotated[ReleaseBody, Body()], parts: WithParts, 
     await refuse_without(parts, actor, Role.OPERATOR, "begin release", body.version)
     if not remote_work(parts).signed:
         raise Refusal(Code.NOT_BUILT, NO_KEY)
-    known = [machine.machine_id for machine in await parts.store.all_machines()]
-    chosen = known if body.machine_ids is None else list(dict.fromkeys(body.machine_ids))
+    known = dict.fromkeys(await parts.store.machine_ids())
+    chosen = list(known) if body.machine_ids is None else list(dict.fromkeys(body.machine_ids))
     for place, machine_id in enumerate(chosen):
-        if machine_id not in set(known):
+        if machine_id not in known:
             raise invalid(f"machine_ids[{place}]", f"no machine {machine_id} is known")
     if not chosen:
         raise Refusal(Code.NOT_ALLOWED, "no machine is known")
