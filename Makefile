@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 
-.PHONY: help demo test test-long check measure fleet campaign mutants docs sbom lock clean fuzz fault-matrix attack deb deb-test screenshots repo fleet-update
+.PHONY: help demo test test-long check measure fleet crowd campaign mutants docs sbom lock clean fuzz fault-matrix attack deb deb-test screenshots repo fleet-update
 
 help:                            ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 14
@@ -31,6 +31,9 @@ measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a 
 
 fleet: $(STAMP) broker           ## 500 light machines against one broker and one gateway; some ten minutes
 	$(PY) -m tools.fleet
+
+crowd: $(STAMP) broker           ## the traffic of 100,000 machines, broker and gateway real; half an hour
+	$(PY) -m tools.fleet.crowd
 
 deb: $(STAMP)                    ## Debian packages of daemon and gateway, into dist/
 	$(PY) -m tools.package

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection
@@ -36,6 +37,8 @@ MACHINES_AT_ONCE = 16
 """How many machines are asked at the same time."""
 CROWDED = 10
 """While more machines than that have to be asked, the pause between two checks is this many times shorter."""
+CHECKED_AT_ONCE = 256
+"""How many machines one check looks at, the others next: after a restart every machine has to be checked."""
 PAGES_MAX = 100_000
 INCOMPLETE_MAX = 1000
 PAUSE_MAX_S = 600.0
@@ -146,12 +149,21 @@ class Reconciler:
             await self._complete(group)
         if not self._machines.connected:
             return
-        checked = tuple(self._checks)
+        checked = self._next_to_check()
         found = await self._store.read(lambda db: sync.progress_of(db, checked) | sync.progress_of(db))
-        self._crowded = False
-        self._moved = {name: moved for name, moved in self._moved.items() if name in found}
+        self._crowded = len(self._checks) > len(checked)
+        if not self._crowded:
+            self._moved = {name: moved for name, moved in self._moved.items() if name in found}
         for machine_id, progress in found.items():
             await self._check_progress(group, machine_id, progress)
+
+    def _next_to_check(self) -> list[str]:
+        """The machines whose turn it is, at most `CHECKED_AT_ONCE`."""
+        names = list(islice(self._checks, CHECKED_AT_ONCE))
+        if len(names) < len(self._checks):
+            for name in names:  # behind those that wait for their turn
+                self._checks[name] = self._checks.pop(name)
+        return names
 
     async def _check_progress(
         self, group: asyncio.TaskGroup, machine_id: str, progress: EventProgress

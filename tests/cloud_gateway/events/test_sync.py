@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.events import reconcile
 from cloud_gateway.events.projection import apply_event
 from cloud_gateway.events.reconcile import Reconciler
 from cloud_gateway.events.sync import note_unknown
@@ -28,6 +29,7 @@ from tests.cloud_gateway.support import (
     logged,
     running_gateway,
     settings,
+    silent,
 )
 from tests.support.broker import Broker
 
@@ -299,3 +301,22 @@ def _made(given: Any) -> Any:
     """Settings whose folder is there."""
     Path(given.database_url.removeprefix("sqlite:///")).parent.mkdir(exist_ok=True)
     return given
+
+
+async def test_machines_that_do_not_answer_leave_the_others_their_turn(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "CHECKED_AT_ONCE", 2)
+    peers = [Peer(broker.port, f"machine_{number}") for number in range(7)]
+    for peer in peers[:4]:
+        peer.scripts["sync"] = silent
+    for peer in peers:
+        await asyncio.to_thread(peer.start)
+    try:
+        async with running_gateway(settings(tmp_path, broker.port), timing=QUICK):
+            checked = "SELECT machine_id FROM sources WHERE verified_s > 0 AND asked_until_s = 0"
+            answering = {(peer.machine_id,) for peer in peers[4:]}
+            await eventually(lambda: set(stored(tmp_path, checked)) == answering)
+    finally:
+        for peer in peers:
+            await asyncio.to_thread(peer.stop)
