@@ -202,10 +202,13 @@ def measure_connections(rig: Rig, count: int, seconds: float) -> list[Figure]:
     """Connections only: the broker's time, memory and CPU, and their return after its end."""
     with child(connections.run, rig.mqtt_port, count, KEEPALIVE_S) as orders:
 
+        def ask(order: str) -> int:
+            orders.send(order)
+            return int(orders.recv())
+
         def connect() -> float:
             began_s = time.monotonic()
-            orders.send("connect")
-            if orders.recv() != count:
+            if ask("connect") != count:
                 raise MeasureFault("not every machine is connected")
             return time.monotonic() - began_s
 
@@ -215,6 +218,7 @@ def measure_connections(rig: Rig, count: int, seconds: float) -> list[Figure]:
         share = (cpu_s(rig.pid("broker")) - before_s) / seconds
         os.kill(rig.pid("broker"), signal.SIGKILL)
         rig.stop("broker")
+        until(lambda: ask("open") == 0, "every machine has lost its connection")
         rig.start_broker()
         pin(rig.pid("broker"), set(CORES[1:]) or set(CORES))
         again_s = connect()

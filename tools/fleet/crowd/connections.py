@@ -20,7 +20,7 @@ PORTS = range(20_000, 60_000)
 FIRST_ADDRESS = 10
 """127.0.0.10, 127.0.0.11 and so on are the machines' addresses."""
 SESSION_S = 7 * 24 * 3600
-CONNACK, SUBACK, PINGRESP = 0x20, 0x90, 0xD0
+CONNACK, SUBACK = 0x20, 0x90
 PINGREQ = b"\xc0\x00"
 FLAGS = 0x2C
 """A will with QoS 1, retained; the session is resumed (MQTT 5, 3.1.2.3)."""
@@ -84,11 +84,10 @@ class _Machine(asyncio.Protocol):
                 self.transport.write(subscribe_packet(machine_id(self._number)))
         elif data[0] == SUBACK and not self.ready.done():
             self.ready.set_result(None)
-        elif data[0] == PINGRESP:
-            self._crowd.pings += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._crowd.open.pop(self._number, None)
+        if self._crowd.open.get(self._number) is self:
+            del self._crowd.open[self._number]
         if not self.ready.done():
             self.ready.set_exception(exc or ConnectionError("closed by the broker"))
 
@@ -101,18 +100,15 @@ class _Crowd:
         self._count = count
         self.keepalive_s = keepalive_s
         self.open: dict[int, _Machine] = {}
-        self.pings = 0
 
     async def work(self, orders: Connection) -> None:
-        """Obeys the orders "connect", "pings" and "end" until the last one."""
+        """Obeys the orders "connect", "open" (how many are) and "end" until the last one."""
         loop = asyncio.get_running_loop()
         pinging = loop.create_task(self._ping())
         while (order := await loop.run_in_executor(None, orders.recv)) != "end":
             if order == "connect":
                 await self._connect_all()
-                orders.send(len(self.open))
-            else:
-                orders.send(self.pings)
+            orders.send(len(self.open))
         pinging.cancel()
 
     async def _connect_all(self) -> None:
