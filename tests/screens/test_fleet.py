@@ -79,10 +79,22 @@ def width_of(page: Page) -> int:
     return width
 
 
+def lines_of(page: Page, selector: str) -> list[int]:
+    """On how many lines the text of each element stands."""
+    script = """elements => elements.map(element => {
+        const range = document.createRange();
+        range.selectNodeContents(element);
+        return new Set([...range.getClientRects()].map(one => one.top)).size;
+    })"""
+    lines: list[int] = page.locator(selector).evaluate_all(script)
+    return lines
+
+
 def test_problems_come_first_and_filters_narrow_the_list(fleet: Watched) -> None:
     page = fleet.page
     rows = page.locator("#rows tr")
     expect(rows.first.locator("[data-column=state]")).to_have_text("offline")
+    assert set(lines_of(page, "#rows [data-column=state]")) == {1}
     page.get_by_label("State").select_option("good")
     expect(rows.first.locator("[data-column=problems]")).to_be_empty()
     page.get_by_label("Version").select_option("0.1.9")
