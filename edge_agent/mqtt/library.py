@@ -70,6 +70,7 @@ class LibraryClient(_ClosesFailedSockets):
     """A client for one connection. `alive`, `turns`, `publish_message` and the function of `event_sender` are
     used on both threads, everything else on the event loop."""
 
+    _left_alone = False
     turns = 0
     """Turns of its thread's loop since it connected (`Client._loop`)."""
 
@@ -158,7 +159,18 @@ class LibraryClient(_ClosesFailedSockets):
         if not await self._ends_within(self._link_bounds.goodbye_s):
             self.shut_down_socket()
             if not await self._ends_within(THREAD_END_S):
-                return
+                self._left_alone = True
+                if self.alive:
+                    return
+        self._release()
+
+    def _thread_main(self) -> None:
+        """The library's thread; nobody waits for the end of one that was left alone."""
+        super()._thread_main()
+        if self._left_alone:
+            self._release()
+
+    def _release(self) -> None:
         self._reset_sockets()  # otherwise its wake-up sockets stay open until the object dies
         self._ssl_context = None  # a key in a TPM takes up room there for as long as somebody has its context
 
