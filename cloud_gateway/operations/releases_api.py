@@ -10,10 +10,18 @@ from fastapi import APIRouter, Body, Depends
 from pydantic import Field
 from sqlalchemy import Connection
 
-from cloud_gateway.api.common import NOT_FOUND_ERRORS, GatewayParts, WithParts, error_responses
+from cloud_gateway.api.common import NOT_FOUND_ERRORS, GatewayParts, WithParts
 from cloud_gateway.api.errors import invalid, not_found
 from cloud_gateway.operations.acts import Actor, record_act
-from cloud_gateway.operations.remote_api import AT, NAME, PREFIX, Limit, described, remote_work
+from cloud_gateway.operations.remote_api import (
+    AT,
+    NAME,
+    PREFIX,
+    REMOTE_ERRORS,
+    Limit,
+    described,
+    remote_work,
+)
 from cloud_gateway.operations.routes import Acting, actor_of, refuse_without, same_site
 from cloud_gateway.remote.releases import (
     STOPPED,
@@ -73,15 +81,7 @@ router = APIRouter(
     prefix=PREFIX,
     dependencies=[Depends(actor_of)],
     tags=["remote work"],
-    responses=error_responses(
-        s400="INVALID_ARGUMENT (3): a field is wrong; NOT_ALLOWED (9): not allowed in this state",
-        s401="UNAUTHENTICATED (16): name and password are missing or wrong",
-        s403="PERMISSION_DENIED (7): the request comes from another site, or needs another role",
-        s429="NO_CELL (8): too many wrong keys from one address; Retry-After gives the seconds to wait",
-        s500="INTERNAL (13)",
-        s501="NOT_BUILT (12): this gateway has no service key",
-        s503="OFFLINE (14): the machine is offline",
-    ),
+    responses=REMOTE_ERRORS,
 )
 
 

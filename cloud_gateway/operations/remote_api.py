@@ -122,19 +122,22 @@ class ConfigurationView(JsonBody):
     reported_at: str | None = described("When it reported.", AT, default=None)
 
 
+REMOTE_ERRORS = error_responses(
+    s400="INVALID_ARGUMENT (3): a field is wrong; NOT_ALLOWED (9): not allowed in this state",
+    s401="UNAUTHENTICATED (16): name and password are missing or wrong",
+    s403="PERMISSION_DENIED (7): the request comes from another site, or needs another role",
+    s429="NO_CELL (8): too many wrong keys from one address; Retry-After gives the seconds to wait",
+    s500="INTERNAL (13)",
+    s501="NOT_BUILT (12): this gateway has no service key",
+    s503="OFFLINE (14): the machine is offline",
+)
+"""What requests for remote work may be refused with."""
+
 router = APIRouter(
     prefix=PREFIX,
     dependencies=[Depends(actor_of)],
     tags=["remote work"],
-    responses=error_responses(
-        s400="INVALID_ARGUMENT (3): a field is wrong; NOT_ALLOWED (9): not allowed in this state",
-        s401="UNAUTHENTICATED (16): name and password are missing or wrong",
-        s403="PERMISSION_DENIED (7): the request comes from another site, or needs another role",
-        s429="NO_CELL (8): too many wrong keys from one address; Retry-After gives the seconds to wait",
-        s500="INTERNAL (13)",
-        s501="NOT_BUILT (12): this gateway has no service key",
-        s503="OFFLINE (14): the machine is offline",
-    ),
+    responses=REMOTE_ERRORS,
 )
 Limit = Annotated[int, Query(ge=1, le=LONGEST_LIST)]
 

@@ -1,7 +1,7 @@
 """Which keys of a machine's configuration an operator may set remotely, and of what kind their values are.
 
-The list is closed (docs/decisions/0050-remote-settings.md): everything that decides which door opens, for
-whom, and how, stays with the technician at the machine. The machine judges every value.
+The list is closed (docs/decisions/0050-remote-settings.md): only the technician at the machine sets wiring,
+access and unlocking. The machine judges every value.
 """
 
 from __future__ import annotations

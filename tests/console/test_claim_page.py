@@ -1,4 +1,4 @@
-"""The page of a claim code: what is served, to whom, and that it ends."""
+"""The page of a claim code: its routes, the clients that it accepts, and its end."""
 
 from __future__ import annotations
 
